@@ -1,0 +1,150 @@
+"""The command line of the testing package (argparse: it must run where only the library is installed).
+
+Exit codes: 0 all is well; 1 a property or the history failed; 2 the arguments or the file cannot be used; 3 the verdict is unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Final, TextIO
+
+from replog.testing.determinism import compare_in_two_processes
+from replog.testing.draw import to_html
+from replog.testing.faults import PROFILES
+from replog.testing.history import HistoryMalformed, Operation, dump
+from replog.testing.history_formats import parse
+from replog.testing.linearizability import CONFIGURATIONS_MAX, Verdict, check
+from replog.testing.models import MODELS, Model
+from replog.testing.mutants import ALL, planted
+from replog.testing.run import run
+from replog.testing.shrink import shrink
+from replog.testing.simulator import Plan
+
+EXIT: Final = {Verdict.LINEARIZABLE: 0, Verdict.NOT_LINEARIZABLE: 1, Verdict.UNKNOWN: 3}
+EXIT_UNUSABLE: Final = 2
+
+
+def main(arguments: Sequence[str], out: TextIO | None = None) -> int:
+    """Run one command; returns the exit code."""
+    out = out if out is not None else sys.stdout
+    chosen = _parser().parse_args(arguments)
+    try:
+        code = chosen.run(chosen, out)
+    except (HistoryMalformed, OSError) as error:
+        print(f"replog.testing {chosen.command}: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
+        return EXIT_UNUSABLE
+    assert isinstance(code, int)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m replog.testing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    judge = commands.add_parser("check", help="is the history in FILE linearizable?")
+    judge.add_argument(
+        "file", help="JSON lines (see replog.testing.history), Jepsen's EDN or JSON events, jepsen.util lines; - for standard input"
+    )
+    judge.add_argument("--html", metavar="OUT", help="draw the history (the keys that failed) into this HTML file")
+    judge.add_argument(
+        "--model", choices=["auto", *MODELS], default="auto", help="auto: register, or register-empty where gets answer '' and never null"
+    )
+    judge.add_argument(
+        "--configurations-max", type=int, default=CONFIGURATIONS_MAX, help="budget per key; used up means unknown (default %(default)s)"
+    )
+    judge.set_defaults(run=_check)
+    once = commands.add_parser("run", help="simulate one seed, or several, and check every property")
+    once.add_argument("--seed", type=int, required=True)
+    once.add_argument("--seeds", type=int, default=1, help="so many seeds, from --seed on (default 1)")
+    once.add_argument("--profile", choices=sorted(PROFILES), default="swarm")
+    once.add_argument("--storm-seconds", type=float, default=8.0, help="virtual seconds of faults (default %(default)s)")
+    once.add_argument("--trace", action="store_true", help="print what happens as it happens")
+    once.add_argument("--mutant", help="plant this mutant first (see replog.testing.mutants)")
+    once.add_argument("--shrink", action="store_true", help="make a failure short")
+    once.add_argument("--history", metavar="OUT", help="write the history of the (last) run as JSON lines")
+    once.set_defaults(run=_run)
+    listing = commands.add_parser("mutants", help="list the mutants and the seeds that find them")
+    listing.set_defaults(run=_mutants)
+    twice = commands.add_parser(
+        "determinism", help="apply a state machine's commands in two processes with different hash seeds, and compare"
+    )
+    twice.add_argument("machine", help="module:Class of a StateMachine that can be made without arguments")
+    twice.add_argument("commands", help="file with one command a line")
+    twice.set_defaults(run=_determinism)
+    return parser
+
+
+def _check(chosen: argparse.Namespace, out: TextIO) -> int:
+    text = sys.stdin.read() if chosen.file == "-" else _read(chosen.file)
+    history = parse(text)
+    model = _model(chosen.model, history)
+    result = check(history, model, configurations_max=chosen.configurations_max)
+    if chosen.html:
+        with open(chosen.html, "w", encoding="utf-8") as target:
+            target.write(to_html(result, chosen.file))
+    out.writelines(
+        f"{key.explain()}\n" if key.blocked is not None else f"key {key.key!r}: unknown after {key.configurations} configurations\n"
+        for key in result.failed
+    )
+    out.write(f"{chosen.file}: {result.verdict.value} ({len(history)} operations, {len(result.keys)} keys, model {model.name})\n")
+    if chosen.html:
+        out.write(f"picture: {chosen.html}\n")
+    return EXIT[result.verdict]
+
+
+def _run(chosen: argparse.Namespace, out: TextIO) -> int:
+    mutant = next((one for one in ALL if one.name == chosen.mutant), None)
+    if chosen.mutant and mutant is None:
+        print(f"replog.testing run: no mutant {chosen.mutant!r}; see replog.testing mutants", file=sys.stderr)  # noqa: T201 - as above
+        return EXIT_UNUSABLE
+    failed = 0
+    with planted(mutant) if mutant is not None else nullcontext():
+        for seed in range(chosen.seed, chosen.seed + chosen.seeds):
+            history: list[Operation] = []
+            plan = Plan(seed=seed, profile=chosen.profile, storm_seconds=chosen.storm_seconds)
+            report = run(plan, on_trace=(lambda line: print(line, file=out)) if chosen.trace else None, history=history)
+            if chosen.shrink and report.broken is not None:
+                shrunk = shrink(report, run)
+                report = shrunk.report
+                out.write(f"shrunk in {shrunk.runs} runs: {', '.join(shrunk.steps) or 'nothing could be taken away'}\n")
+            out.write(report.describe() + "\n")
+            if chosen.seeds == 1:
+                out.writelines(line + "\n" for line in report.coverage.lines())
+            failed += report.broken is not None
+            if chosen.history:
+                with open(chosen.history, "w", encoding="utf-8") as target:
+                    target.writelines(dump(history))
+    return 1 if failed else 0
+
+
+def _mutants(_: argparse.Namespace, out: TextIO) -> int:
+    for mutant in ALL:
+        seeds = ", ".join(f"{profile} {seed}" for profile, seed in mutant.kills) or "no known seed"
+        out.write(f"{mutant.name}: {mutant.breaks} [{seeds}]\n")
+    return 0
+
+
+def _determinism(chosen: argparse.Namespace, out: TextIO) -> int:
+    commands = _read(chosen.commands).splitlines()
+    difference = compare_in_two_processes(chosen.machine, [command.encode() for command in commands])
+    out.write(f"{chosen.machine}: {difference or f'equal results and snapshots after {len(commands)} commands'}\n")
+    return 1 if difference else 0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as source:
+            return source.read()
+    except UnicodeDecodeError as error:
+        raise HistoryMalformed(f"{path}: not UTF-8 text ({error})") from None
+
+
+def _model(name: str, history: Sequence[Operation]) -> Model:
+    if name != "auto":
+        return MODELS[name]
+    answers = [operation.result for operation in history if operation.kind == "get" and operation.outcome == "ok"]
+    return MODELS["register-empty" if "" in answers and None not in answers else "register"]

@@ -1,0 +1,17 @@
+"""S15: equal applied index, equal state; restoring a snapshot is the same as replaying the log."""
+
+from __future__ import annotations
+
+from replog.testing.properties.base import Property
+from replog.types import Index, NodeId
+
+
+class EqualStates(Property):
+    name = "S15"
+    title = "equal index, equal state"
+    source = "paper 2 (replicated state machines), 5.4.3, 7"
+
+    def on_state(self, node: NodeId, index: Index, digest: int) -> None:
+        first = self.ledger.digests.setdefault(index, digest)
+        if first != digest:
+            self.broken(f"{node} has another state at {index} than the first node that reached it")
