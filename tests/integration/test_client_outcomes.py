@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import pytest
 
@@ -150,10 +150,20 @@ async def test_an_election_without_any_leader_is_waited_out() -> None:
     assert nodes[1].appended == [b"x"]
 
 
+async def _said_of(proposal: Awaitable[bytes]) -> ReplogError:
+    with pytest.raises(ReplogError) as caught:
+        await proposal
+    return caught.value
+
+
 async def test_no_leader_until_the_deadline_is_unavailable() -> None:
-    async with served(ServedNode("a", leader=False)) as client:
-        with pytest.raises(Unavailable, match="nothing was appended"):
-            await client.propose(b"x", timeout=0.2)
+    node = ServedNode("a", leader=False)
+    async with served(node) as client:
+        # By the end of a second the pauses are long, so the deadline falls into one. Where the machine was so busy that it fell into an attempt, unknown is the truth.
+        said = [await _said_of(client.propose(b"x", timeout=1.0)) for _ in range(2)]
+        assert any(isinstance(error, Unavailable) and "nothing was appended" in str(error) for error in said), said
+
+    assert node.appended == []
 
 
 async def test_nobody_there_until_the_deadline_is_unavailable() -> None:
