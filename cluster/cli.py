@@ -349,6 +349,9 @@ def chaos(
     directory: Annotated[
         str | None, typer.Option("--dir", help="Keep everything in this (new) directory; default: kept only if it fails.")
     ] = None,
+    loopback: Annotated[
+        bool, typer.Option("--loopback", help="No networks of their own for the nodes, and so no faults of the network.")
+    ] = False,
     report: Annotated[str | None, typer.Option("--report", help="Write the report as JSON into this file too.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -373,6 +376,7 @@ def chaos(
             directory=directory,
             as_json=as_json,
             report_path=report,
+            loopback=loopback,
         )
     )
 

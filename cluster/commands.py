@@ -137,6 +137,11 @@ def encode_put(key: bytes, value: bytes) -> bytes:
     return b"%b%b%b" % (_HEAD.pack(PUT, len(check_key(key))), key, value)
 
 
+def encode_put_head(key: bytes) -> bytes:
+    """The bytes of a put in front of its value, of a key that the store holds."""
+    return _HEAD.pack(PUT, len(key)) + key
+
+
 def encode_delete(key: bytes) -> bytes:
     return _HEAD.pack(DELETE, len(check_key(key))) + key
 

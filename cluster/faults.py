@@ -4,6 +4,8 @@
                       (the kernel's cache would hide that: it outlives the process; this one does not).
 ``drop-entry``        The state machine answers one command in 97 without applying it.
 
+``drop-once``         The same, once in the life of the process: what a bit that flips does, or a race in the state machine.
+
 ``@NODE`` behind a name plants it in that node alone: ``drop-entry@n3``.
 """
 
@@ -30,7 +32,7 @@ from replog.types import Entry, Index, Term
 
 logger = logging.getLogger("replog.cluster.faults")
 
-FAULTS: Final = ("ack-before-sync", "drop-entry")
+FAULTS: Final = ("ack-before-sync", "drop-entry", "drop-once")
 HOLD_BACK_SECONDS: Final = 1.0
 DROP_EACH: Final = 97
 
@@ -45,8 +47,8 @@ def assemble(fault: str, configuration: Configuration, state_machine: StateMachi
         open_storage = open_switched_storage
     if not node_id or node_id == configuration.node.node_id:
         logger.warning("%s: FAULT PLANTED: %s; this node loses data on purpose", configuration.node.node_id, name)
-        if name == "drop-entry":
-            state_machine = ForgetfulStateMachine(state_machine)
+        if name in ("drop-entry", "drop-once"):
+            state_machine = ForgetfulStateMachine(state_machine, times_max=1 if name == "drop-once" else None)
         else:
             open_storage = _open_lying_storage
     return Node(configuration.cluster, configuration.node, state_machine, open_storage=open_storage)
@@ -57,19 +59,26 @@ def _open_lying_storage(cluster: ClusterConfig, node: NodeConfig) -> Storage:
 
 
 class ForgetfulStateMachine(StateMachine):
-    """Passes everything on but one command in `DROP_EACH`, whose result is that of a put."""
+    """Passes everything on but one command in `DROP_EACH`, whose result is that of a put; `times_max` of them, None: without end."""
 
-    def __init__(self, inner: StateMachine) -> None:
+    def __init__(self, inner: StateMachine, times_max: int | None = None) -> None:
         self._inner = inner
+        self._times_left = times_max
+
+    def _drops(self, index: Index) -> bool:
+        if index % DROP_EACH or self._times_left == 0:
+            return False
+        if self._times_left is not None:
+            self._times_left -= 1
+        return True
 
     def apply(self, entry: Entry) -> bytes:
-        return entry.index.to_bytes(8, "little") if entry.index % DROP_EACH == 0 else self._inner.apply(entry)
+        return entry.index.to_bytes(8, "little") if self._drops(entry.index) else self._inner.apply(entry)
 
     def apply_batch(self, first_index: Index, term: Term, payloads: Sequence[bytes]) -> list[bytes | CommandError]:
         results: list[bytes | CommandError] = []
         for index, payload in enumerate(payloads, first_index):
-            dropped = index % DROP_EACH == 0
-            results += [index.to_bytes(8, "little")] if dropped else self._inner.apply_batch(index, term, [payload])
+            results += [index.to_bytes(8, "little")] if self._drops(index) else self._inner.apply_batch(index, term, [payload])
         return results
 
     def snapshot(self) -> SnapshotWriter:
@@ -80,6 +89,9 @@ class ForgetfulStateMachine(StateMachine):
 
     def query(self, request: bytes) -> bytes:
         return self._inner.query(request)
+
+    def state_digest(self) -> bytes:
+        return self._inner.state_digest()
 
 
 class LyingFile:

@@ -8,6 +8,12 @@ twice. The body of a snapshot, little-endian::
     | key length u16 | value length u32 | revision u64 | key | value |      `count` times, in no particular order
 
 There is no checksum here: the snapshot file has one around the body.
+
+The digest of the state, which the nodes compare now and then (`replog.node.divergence`), is kept up to date put by put, so asking for it costs nothing however large
+the state is: the sum, modulo 2^64, of each item's mark, which is the CRC-32 of the put that would write the item times its revision. A sum does not depend on the
+order in the dict; the factor keeps the marks of equal content apart, and makes two changes that cancel in one sum of CRCs (they are linear) differ in the other.
+What an item adds is kept beside it, so a put need not look at the value that it replaces. So the digest shows what was applied wrongly, not yet memory that went bad
+afterwards: that shows when a snapshot is written, which compares each item with its mark. Such a snapshot is given up, and the digest is off from then on.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final
 
 from cluster.commands import (
+    GET,
     HEAD_BYTES,
     ITEM_HEAD_BYTES,
     KEY_BYTES_MAX,
@@ -37,18 +44,23 @@ from cluster.commands import (
     encode_found,
     encode_item,
     encode_page,
+    encode_put_head,
     encode_revision,
 )
 from cluster.store import FrozenView, VersionedMap
 from replog.errors import SnapshotDamaged
 from replog.statemachine import CommandError, StateMachine
 from replog.types import Entry, Index, Term
+from replog.wal.checksum import crc32
 
 _MAGIC: Final = b"RKV1"
 _HEADER = struct.Struct("<4sIQQ")
 _WRITE_BYTES: Final = 64 * 1024
 """Snapshot bytes built before each write. Small: between two writes the thread keeps the interpreter from the node's loop (about 0.2 ms)."""
 _READ_BYTES: Final = 1024 * 1024
+_DIGEST_MODULUS: Final = 2**64
+_ABSENT: Final = encode_revision(0)
+_NOTHING: Final = (0, b"", 0)
 
 
 class KeyValueStore(StateMachine):
@@ -58,6 +70,9 @@ class KeyValueStore(StateMachine):
         self._map = VersionedMap()
         self.applied_index: Index = 0
         """Index of the last command applied, 0 before the first."""
+        self._marks = 0
+        """Sum of the marks of all items, not reduced; invariant after each call."""
+        self._damage = Damage()
 
     def __len__(self) -> int:
         return len(self._map)
@@ -73,31 +88,37 @@ class KeyValueStore(StateMachine):
     def apply_batch(self, first_index: Index, term: Term, payloads: Sequence[bytes]) -> list[bytes | CommandError]:  # noqa: ARG002
         """As `apply` one after another, with a put decoded in place: this loop is the hot path of every node."""
         self._map.fold(len(payloads))
-        writable = self._map.writable
+        writable, find = self._map.writable, self._map.reader()
         results: list[bytes | CommandError] = []
         append = results.append
+        checksum, nothing, grown = crc32, _NOTHING, 0
         for index, payload in enumerate(payloads, first_index):
             if len(payload) > HEAD_BYTES and payload[0] == PUT:
                 key_bytes = payload[1] | payload[2] << 8
                 key_end = HEAD_BYTES + key_bytes
                 if 0 < key_bytes <= KEY_BYTES_MAX and key_end <= len(payload):
-                    writable[payload[HEAD_BYTES:key_end]] = (index, payload[key_end:])
+                    key = payload[HEAD_BYTES:key_end]
+                    mark = checksum(payload) * index
+                    grown += mark - (find(key) or nothing)[2]
+                    writable[key] = (index, payload[key_end:], mark)
                     append(index.to_bytes(8, "little"))
                     continue
             try:
                 append(self._apply(index, payload))
             except InvalidCommand as error:
                 append(CommandError(type(error).__name__, str(error)))
+        self._marks += grown
         self.applied_index = first_index + len(payloads) - 1
         return results
 
     def _apply(self, index: Index, payload: bytes) -> bytes:
         match decode_command(payload):
             case Put(key, value):
-                self._map.writable[key] = (index, value)
+                self._put(index, key, value)
                 return encode_revision(index)
             case Delete(key):
                 removed = self._map.remove(key)
+                self._marks -= (removed or _NOTHING)[2]
                 return encode_revision(removed[0] if removed else 0)
             case CompareAndSet() as command:
                 return self._compare_and_set(index, command)
@@ -113,9 +134,18 @@ class KeyValueStore(StateMachine):
             case Expectation.VALUE:
                 holds = found is not None and found[1] == command.expected
         if holds:
-            self._map.writable[command.key] = (index, command.value)
+            self._put(index, command.key, command.value)
             return encode_cas_result(swapped=True, revision=index)
         return encode_cas_result(swapped=False, revision=revision)
+
+    def _put(self, index: Index, key: bytes, value: bytes) -> None:
+        mark = _mark(index, key, value)
+        self._marks += mark - (self._map.get(key) or _NOTHING)[2]
+        self._map.writable[key] = (index, value, mark)
+
+    def state_digest(self) -> bytes:
+        """Eight bytes; what they are made of is told above."""
+        return ((self._marks + self._damage.found) % _DIGEST_MODULUS).to_bytes(8, "little")
 
     # -- queries ------------------------------------------------------------------------------------------------------
 
@@ -124,14 +154,30 @@ class KeyValueStore(StateMachine):
         match decode_query(request):
             case Get(key):
                 found = self._map.get(key)
-                return encode_found(*found) if found else encode_revision(0)
+                return encode_found(found[0], found[1]) if found else encode_revision(0)
             case Scan() as scan:
                 return encode_page(self._scan(scan))
+
+    def query_batch(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
+        """As `query` one after another, with a get decoded in place: this loop is the hot path of reads."""
+        find = self._map.reader()
+        answers: list[bytes | Exception] = []
+        append = answers.append
+        for request in requests:
+            if 1 < len(request) <= KEY_BYTES_MAX + 1 and request[0] == GET:
+                found = find(request[1:])
+                append(found[0].to_bytes(8, "little") + found[1] if found else _ABSENT)
+                continue
+            try:
+                append(self.query(request))
+            except InvalidCommand as error:
+                append(error)
+        return answers
 
     def _scan(self, scan: Scan) -> Page:
         items: list[Item] = []
         room_bytes = scan.bytes_max
-        for key, (revision, value) in self._map.scan(scan.prefix, scan.after):
+        for key, (revision, value, _) in self._map.scan(scan.prefix, scan.after):
             room_bytes -= ITEM_HEAD_BYTES + len(key) + len(value)
             if items and (room_bytes < 0 or len(items) == scan.limit):
                 return Page(self.applied_index, True, items)
@@ -142,7 +188,7 @@ class KeyValueStore(StateMachine):
 
     def snapshot(self) -> StoreSnapshot:
         """Constant time, however large the state is."""
-        return StoreSnapshot(self._map.freeze(), self.applied_index)
+        return StoreSnapshot(self._map.freeze(), self.applied_index, self._damage)
 
     def restore(self, source: BinaryIO) -> None:
         """Replace the state; raises `SnapshotDamaged`, and keeps the old state, when the body is not one that `snapshot` wrote."""
@@ -152,30 +198,50 @@ class KeyValueStore(StateMachine):
         magic, reserved, applied_index, count = _HEADER.unpack(header)
         if magic != _MAGIC or reserved:
             raise SnapshotDamaged(f"key-value snapshot begins with {magic!r} and {reserved}; allowed: {_MAGIC!r} and 0")
-        restored = VersionedMap()
+        restored, marks = VersionedMap(), 0
         writable = restored.writable
         for item in _read_items(source, count):
-            writable[item.key] = (item.revision, item.value)
+            mark = _mark(item.revision, item.key, item.value)
+            marks += mark
+            writable[item.key] = (item.revision, item.value, mark)
         if len(restored) != count:
             raise SnapshotDamaged(f"key-value snapshot of {count} items has only {len(restored)} different keys")
         self._map = restored
+        self._marks, self._damage = marks, Damage()
         self.applied_index = applied_index
+
+
+class Damage:
+    """What the thread that writes a snapshot has found, for the store that the snapshot is of: `found` is 0 while each item agrees with its mark."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found = 0
 
 
 class StoreSnapshot:
     """The store at one index, written in another thread while the store goes on."""
 
-    def __init__(self, view: FrozenView, applied_index: Index) -> None:
+    def __init__(self, view: FrozenView, applied_index: Index, damage: Damage) -> None:
         self._view = view
         self._applied_index = applied_index
+        self._damage = damage
 
     def write(self, sink: BinaryIO) -> None:
+        """Raises `SnapshotDamaged` when an item in memory is not the one that was put there."""
         try:
             base = self._view.base
             sink.write(_HEADER.pack(_MAGIC, 0, self._applied_index, len(base)))
             pieces: list[bytes] = []
             size_bytes = 0
-            for key, (revision, value) in base.items():
+            for key, (revision, value, mark) in base.items():
+                found = _mark(revision, key, value)
+                if found != mark:
+                    self._damage.found = found - mark
+                    raise SnapshotDamaged(
+                        f"the item of key {key[:64]!r} at revision {revision} has changed in memory since it was put there"
+                    )
                 piece = encode_item(Item(key, revision, value))
                 pieces.append(piece)
                 size_bytes += len(piece)
@@ -186,6 +252,11 @@ class StoreSnapshot:
             sink.write(b"".join(pieces))
         finally:
             self._view.release()
+
+
+def _mark(revision: int, key: bytes, value: bytes) -> int:
+    """What an item adds to the digest."""
+    return crc32(value, crc32(encode_put_head(key))) * revision
 
 
 def _read_items(source: BinaryIO, count: int) -> Iterator[Item]:

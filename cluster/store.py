@@ -17,14 +17,14 @@ the end; merging them into the sorted list is nearly linear, and a removed key i
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Final
 from weakref import ref
 
-Versioned = tuple[int, bytes]
-"""(revision, value)."""
+Versioned = tuple[int, bytes, int]
+"""(revision, value, mark): the mark is whatever number the owner wants back with the value; the key-value store keeps the item's share of its digest there."""
 
 FOLD_KEYS_MIN: Final = 1024
 """Overlay keys folded into the base at each `fold`, at least: a fraction of a millisecond."""
@@ -45,7 +45,7 @@ class FrozenView:
 
 
 class VersionedMap:
-    """Keys to (revision, value). One caller at a time, a `FrozenView` apart."""
+    """Keys to (revision, value, mark). One caller at a time, a `FrozenView` apart."""
 
     __slots__ = ("_base", "_keys", "_overlay", "_removed_since_sort", "_view", "writable")
 
@@ -57,7 +57,7 @@ class VersionedMap:
         """Sorted, without repetition; every key of the base is here or among the last of the base; may hold removed keys."""
         self._removed_since_sort = 0
         self.writable: dict[bytes, Versioned] = self._base
-        """Where a put goes: ``writable[key] = (revision, value)``. Ask for it again after each `fold` and `freeze`."""
+        """Where a put goes: ``writable[key] = (revision, value, mark)``. Ask for it again after each `fold` and `freeze`."""
 
     def __len__(self) -> int:
         if not self._overlay:
@@ -69,6 +69,10 @@ class VersionedMap:
         if overlay and key in overlay:
             return overlay[key]
         return self._base.get(key)
+
+    def reader(self) -> Callable[[bytes], Versioned | None]:
+        """The fastest function that does what `get` does; good until the next `fold` or `freeze`, as `writable`."""
+        return self._base.get if self.writable is self._base else self.get
 
     def remove(self, key: bytes) -> Versioned | None:
         """Remove `key` and return what it had; None: it was not there."""
