@@ -5,6 +5,25 @@ by a node that has heard a leader within the least election timeout, unless that
 
 A learner answers a vote request as a voter does: who asks it has a membership in which it is a voter already, of which the learner may not know yet,
 and without its vote that membership may have no leader for ever.
+
+A node whose log lacks what it may have promised (`State.promised`, a position (term, index)) has lost it in one of two ways: recovery cut a damaged end, or
+the disk is empty and nobody can tell a first start from a loss. It gives a full vote only to a log that ends at that position or behind it::
+
+    promised (term 2, index 5)     last entry of the candidate's log
+    term 3, any index              full: the leader of term 3 had all that was committed in terms 1 and 2, in front of its own entries
+    term 2, index 5 or more        full: the leader of term 2 sent what was acknowledged in it, and the candidate has it up to there
+    term 2, index 4                it may lack entry 5
+    term 1, index 9                it may lack entry 5 too: its own entry 5 is another one
+
+Any other candidate whose log is up to date gets a *conditional* vote, which counts only if every member grants, in either way. Then no log that is left has
+an entry that the candidate's has not, so whatever was committed and is still on a member's disk survives (paper 5.4.3 with "every" for "a majority").
+Learners are asked as well, as one may have been made a voter by an entry that was lost. A conditional vote is kept like any other, so a term has one leader.
+
+What this does not cover: an entry whose every copy is lost; and a new node that became a voter without having been a learner, of an even number of
+voters, half of which lost that change and all behind it, while the others had never got it. So add nodes as learners.
+
+The node counts as whole again (`State.regain`) once a leader has brought its log to the promised index, or to an entry of a later term: that leader's term is
+not below any in which the node promised something, so the leader had it. A founder, of whose promises nothing is known, waits for an entry of that leader's own term.
 """
 
 from __future__ import annotations
@@ -16,7 +35,7 @@ from replog.raft.events import CampaignStarted
 from replog.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from replog.raft.quorum import VoteResult, vote_result
 from replog.raft.roles import ELECTION_LOST, ELECTION_TIMEOUT, PRE_VOTE_LOST, PRE_VOTE_WON, become, rest
-from replog.raft.state import State
+from replog.raft.state import ANYTHING, NOTHING, State
 from replog.types import NodeId, Role
 
 LAST_RESORT_TIMEOUTS = 10
@@ -26,17 +45,18 @@ LAST_RESORT_TIMEOUTS = 10
 def is_promotable(state: State) -> bool:
     """Whether the node may campaign: a voter that has all it may have promised (nobody else could give it back to an only voter).
 
-    One that lacks some of it leaves that to others, until none of them has led for so long that perhaps all of them are in its place.
+    One that lacks some of it leaves that to others, until none of them has led for so long that perhaps all of them are in its place. Founders are.
     """
     if not state.is_elector:
         return False
-    waited = state.election_elapsed >= LAST_RESORT_TIMEOUTS * state.election_timeout
-    return not state.maybe_promised or state.is_only_voter or waited
+    waited = state.leaderless_ticks >= LAST_RESORT_TIMEOUTS * state.election_timeout
+    return state.promised in (NOTHING, ANYTHING) or state.is_only_voter or waited
 
 
 def tick(state: State) -> None:
     """A tick of a node that does not lead."""
     state.election_elapsed += 1
+    state.leaderless_ticks += 1
     if state.quiet_ticks_left:
         state.quiet_ticks_left -= 1
     if state.reads.forwarded:
@@ -61,12 +81,7 @@ def become_pre_candidate(state: State, reason: str) -> None:
     if count(state) is VoteResult.WON:
         become_candidate(state, PRE_VOTE_WON, transfer=False)
         return
-    for voter in other_voters(state):
-        state.after_sync.append(
-            PreVoteRequest(
-                source=state.node_id, target=voter, term=state.term + 1, last_index=state.log.last_index, last_term=state.log.last_term
-            )
-        )
+    ask(state, whom_to_ask(state))
 
 
 def become_candidate(state: State, reason: str, *, transfer: bool) -> None:
@@ -78,36 +93,40 @@ def become_candidate(state: State, reason: str, *, transfer: bool) -> None:
     if count(state) is VoteResult.WON:
         leader.become_leader(state)
         return
-    for voter in other_voters(state):
+    ask(state, whom_to_ask(state), transfer=transfer)
+
+
+def whom_to_ask(state: State) -> list[NodeId]:
+    """The other voters; everybody, if our own vote is a conditional one."""
+    asked = state.membership.nodes if state.conditional_votes else state.membership.all_voters
+    return sorted(set(asked) - {state.node_id})
+
+
+def ask(state: State, nodes: list[NodeId], *, transfer: bool = False) -> None:
+    """Ask for the votes, or pre-votes, of `nodes`."""
+    last_index, last_term = state.log.last_index, state.log.last_term
+    for node in nodes:
         state.after_sync.append(
-            VoteRequest(
-                source=state.node_id,
-                target=voter,
-                term=state.term,
-                last_index=state.log.last_index,
-                last_term=state.log.last_term,
-                transfer=transfer,
+            PreVoteRequest(source=state.node_id, target=node, term=state.term + 1, last_index=last_index, last_term=last_term)
+            if state.role is Role.PRE_CANDIDATE
+            else VoteRequest(
+                source=state.node_id, target=node, term=state.term, last_index=last_index, last_term=last_term, transfer=transfer
             )
         )
 
 
-def other_voters(state: State) -> list[NodeId]:
-    return sorted(state.membership.all_voters - {state.node_id})
-
-
 def vote_for_oneself(state: State) -> None:
     state.votes[state.node_id] = True
-    if state.maybe_promised:
+    if state.promised != NOTHING:
         state.conditional_votes.add(state.node_id)
 
 
 def count(state: State) -> VoteResult:
-    """The vote so far. Conditional votes count only when every voter has given one of either kind: a majority may no longer hold what was committed, but if
-    all of them find the candidate's log up to date, it has everything that any disk still holds."""
+    """The vote so far. Conditional votes count only when every member has given one of either kind; an only voter has nobody to wait for."""
     membership, conditional = state.membership, state.conditional_votes
     votes: Mapping[NodeId, bool] = state.votes
-    if conditional:
-        if all(votes.get(voter) or voter in conditional for voter in membership.all_voters):
+    if conditional and not state.is_only_voter:
+        if all(votes.get(node) or node in conditional for node in membership.nodes):
             return VoteResult.WON
         votes = {node: granted for node, granted in votes.items() if node not in conditional}
     return vote_result(votes, membership.voters, membership.voters_outgoing)
@@ -118,6 +137,8 @@ def on_grant(state: State, message: PreVoteReply | VoteReply) -> VoteResult:
     if message.source not in state.votes:
         state.votes[message.source] = message.granted
         if message.conditional:
+            if not state.conditional_votes:
+                ask(state, sorted(set(state.membership.nodes) - state.membership.all_voters))
             state.conditional_votes.add(message.source)
     return count(state)
 
@@ -144,21 +165,17 @@ def on_sticky_request(state: State, message: VoteRequest | PreVoteRequest) -> No
 
 
 def judge(state: State, message: VoteRequest | PreVoteRequest, *, may_vote: bool) -> tuple[bool, bool]:
-    """(granted, conditional): granted to a log that is up to date (paper 5.4.1); only conditionally when it lacks what this node may have promised before
-    its recovery cut the log."""
+    """(granted, conditional): granted to a log that is up to date (paper 5.4.1); only conditionally when it may lack what this node has promised and lost."""
     fits = may_vote and state.log.is_up_to_date(message.last_index, message.last_term)
-    lacks = message.last_index < state.maybe_promised
+    lacks = (message.last_term, message.last_index) < state.promised
     return fits and not lacks, fits and lacks
 
 
 def on_vote_request(state: State, message: VoteRequest) -> None:
-    """One vote a term, first come first served, and only for a log at least as up to date as ours.
-
-    A conditional vote binds nobody, so it is not kept: its candidate needs every voter's, and another candidate of the term votes for itself.
-    """
+    """One vote a term, full or conditional, first come first served, and only for a log at least as up to date as ours."""
     may_vote = state.vote == message.source or (state.vote is None and state.leader is None)
     granted, conditional = judge(state, message, may_vote=may_vote)
-    if granted:
+    if granted or conditional:
         state.vote = message.source
         state.election_elapsed = 0
     state.after_sync.append(

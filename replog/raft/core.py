@@ -37,7 +37,7 @@ from replog.raft.messages import (
 from replog.raft.progress import PROBE, REPLICATE, SNAPSHOT
 from replog.raft.ready import CoreStatus, EntriesToWrite, PeerStatus, ReadReady, Ready
 from replog.raft.roles import CAMPAIGN_ASKED, HIGHER_TERM, rest, resting_role
-from replog.raft.state import State
+from replog.raft.state import ANYTHING, NOTHING, State
 from replog.types import INDEX_MAX, EntryId, HardState, Index, Member, Membership, NodeId, Role, SnapshotMeta, Term
 
 __all__ = ["CoreConfig", "RaftCore"]
@@ -62,12 +62,15 @@ class RaftCore:
         applied_index: Index = 0,
         incarnation: int = 0,
         maybe_promised: Index = 0,
+        is_founder: bool = False,
     ) -> None:
         """A core over what was recovered.
 
         `draw_timeout` returns an election timeout in ticks; it is called whenever role or term change. `membership` is the one in force before
         `first_index` (the snapshot's, or the initial one); `terms` are the runs of equal term, `memberships` the membership entries of the log.
         `applied_index` is what a durable state machine holds already. `maybe_promised`: see `replog.storage.interface.Recovered`.
+        `is_founder`: it belongs to the first members and, should the log be empty, may have lost it; until `found` is said its vote counts only
+        together with everybody's, and it has one itself only so.
         """
         boundary_term: Term | None = 0 if first_index == 1 else None
         if snapshot is not None:
@@ -81,7 +84,7 @@ class RaftCore:
         assert log.committed_index <= last_index
         # The base counts from before the log; a membership entry in front of the snapshot leads up to the snapshot's own.
         history = MembershipHistory(first_index - 1, membership, [one for one in memberships if one[0] <= last_index])
-        self._s = State(config, draw_timeout, hard_state, log, history, snapshot, incarnation, maybe_promised)
+        self._s = State(config, draw_timeout, hard_state, log, history, snapshot, incarnation, maybe_promised, is_founder)
         self._s.role = resting_role(self._s)
         self._s.election_timeout = draw_timeout()
 
@@ -269,6 +272,17 @@ class RaftCore:
         if s.role is _LEADER or not (s.is_elector if force else candidate.is_promotable(s)):
             return
         candidate.campaign(s, CAMPAIGN_ASKED, pre_vote=s.config.pre_vote and not force)
+
+    @property
+    def waits_for_founders(self) -> bool:
+        """Whether this node has no log and was told (`is_founder`) that it may have lost one."""
+        return self._s.promised == ANYTHING
+
+    def found(self) -> None:
+        """Nobody who can be reached has a log: this is the first start, so from here on an ordinary majority elects. Nothing happens otherwise."""
+        s = self._s
+        if s.promised == ANYTHING:
+            s.promised = NOTHING
 
     # -- verbs: the edge ----------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ def hear_leader(state: State, source: NodeId) -> None:
             state.leader = source
             state.events.append(LeaderChanged(leader=source, term=state.term))
     state.election_elapsed = 0
+    state.leaderless_ticks = 0
 
 
 def on_append_entries(state: State, message: AppendEntries) -> None:
@@ -88,8 +89,7 @@ def append(state: State, message: AppendEntries, entries: EntryRange, first: Ind
     for index, membership in entries.memberships:
         if index >= first:
             state.adopt_membership(index, membership)
-    if state.maybe_promised and last >= state.maybe_promised:
-        state.maybe_promised = 0
+    state.regain()
     follow_membership(state)
 
 
@@ -145,8 +145,7 @@ def on_install_snapshot(state: State, message: InstallSnapshot) -> None:
     state.last_range = None
     state.history.reset(meta.index, meta.membership)
     state.membership = meta.membership
-    if state.maybe_promised and meta.index >= state.maybe_promised:
-        state.maybe_promised = 0
+    state.regain()
     state.events.append(SnapshotInstalled(index=meta.index, term=meta.term))
     state.events.append(MembershipChanged(index=meta.index, membership=meta.membership))
     state.tell_membership_committed(meta.index, before, meta.membership)

@@ -17,7 +17,7 @@ from replog.raft.replication import (
     window_is_full,
 )
 from replog.raft.roles import DISK_STALLED, ELECTION_WON, QUORUM_LOST, become, rest
-from replog.raft.state import State
+from replog.raft.state import NOTHING, State
 from replog.types import EntryKind, Role
 
 
@@ -33,6 +33,8 @@ def become_leader(state: State) -> None:
     if state.transfer_target is not None:
         transfer.end(state, succeeded=False, reason="elected again")
     append_own_entry(state, EntryKind.NO_OP, None)
+    state.leaderless_ticks = 0
+    state.promised = NOTHING  # whoever elected this leader found nothing that its log lacks
 
 
 def after_commit(state: State) -> None:

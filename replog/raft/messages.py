@@ -73,9 +73,9 @@ class VoteRequest(_Message):
 @made_often
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteReply(_Message):
-    """`conditional` beside a refusal: recovery cut the voter's log, and it may have acknowledged entries that the candidate does not have either.
+    """`conditional` beside a refusal: the voter has lost what it may have promised, and the candidate may not have it either.
 
-    Its vote for the candidate counts only together with every other voter's: then whatever any disk still holds is in the candidate's log.
+    Its vote for the candidate counts only together with every other member's (`replog.raft.candidate`).
     """
 
     granted: bool

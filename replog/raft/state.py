@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from replog.raft.config import CoreConfig
 from replog.raft.events import Event, MembershipChanged, MembershipCommitted, MessageIgnored, RemovedFromMembership
@@ -17,7 +18,11 @@ from replog.raft.messages import AppendEntriesReply, CoreMessage, EntryRange, In
 from replog.raft.progress import Progress
 from replog.raft.reads import Reads
 from replog.raft.ready import EntriesToWrite, ReadReady
-from replog.types import HardState, Index, Member, Membership, NodeId, Role, SnapshotMeta, Term
+from replog.types import INDEX_MAX, TERM_MAX, HardState, Index, Member, Membership, NodeId, Role, SnapshotMeta, Term
+
+NOTHING: Final = (0, 0)
+ANYTHING: Final = (TERM_MAX, INDEX_MAX)
+"""What a node may have promised that has nothing: this may be its first start, or its disk was lost."""
 
 
 class State:
@@ -43,13 +48,14 @@ class State:
         "install",
         "last_range",
         "leader",
+        "leaderless_ticks",
         "log",
-        "maybe_promised",
         "membership",
         "node_id",
         "now_ticks",
         "peers",
         "persist_waiting_ticks",
+        "promised",
         "quiet_ticks_left",
         "reads",
         "reads_ready",
@@ -78,6 +84,7 @@ class State:
         snapshot: SnapshotMeta | None,
         incarnation: int,
         maybe_promised: Index,
+        is_founder: bool,
     ) -> None:
         self.config = config
         self.node_id: NodeId = config.node_id
@@ -92,16 +99,20 @@ class State:
         self.membership: Membership = history.current
         self.snapshot = snapshot
         """The newest durable snapshot, ours or received."""
-        self.maybe_promised: Index = maybe_promised if maybe_promised > log.last_index else 0
-        """Recovery cut our log, which may have promised entries up to here; 0 once the log reaches it again."""
+        self.promised: tuple[Term, Index] = NOTHING
+        """Recovery cut our log, which may have promised entries up to this index, in terms up to this one; NOTHING once the log is there again."""
+        if maybe_promised > log.last_index:
+            self.promised = (hard_state.term, maybe_promised)
+        elif is_founder and not log.last_index:
+            self.promised = ANYTHING
 
         # Role.
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
         self.votes: dict[NodeId, bool] = {}
-        self.conditional_votes: set[NodeId] = set()
-        """Voters whose grant counts only together with everybody's: recovery cut their logs below what they may have promised."""
         """Answers to our campaign, our own included."""
+        self.conditional_votes: set[NodeId] = set()
+        """Those of them that count only together with everybody's: their logs lack what they may have promised."""
 
         # Time.
         self.ticks = 0
@@ -111,6 +122,8 @@ class State:
         self.election_elapsed = 0
         """Ticks since the leader (or a candidate that got our vote) was heard."""
         self.election_timeout = 0
+        self.leaderless_ticks = 0
+        """Ticks since a leader was heard, whoever campaigned meanwhile."""
         self.heartbeat_elapsed = 0
         self.persist_waiting_ticks = 0
         """Leader: ticks since entries were handed out to be written and nothing was reported."""
@@ -220,6 +233,14 @@ class State:
             ]
 
     # -- the log ------------------------------------------------------------------------------------------------------
+
+    def regain(self) -> None:
+        """The log grew by what the term's leader has; see `replog.raft.candidate` on when it has all that may have been promised."""
+        if self.promised == NOTHING:
+            return
+        log, (term, index) = self.log, self.promised
+        if log.last_term == self.term if self.promised == ANYTHING else log.last_term > term or log.last_index >= index:
+            self.promised = NOTHING
 
     def commit_to(self, index: Index) -> bool:
         """Raise the commit index; says whether it changed. The caller vouches that a quorum holds `index`."""

@@ -32,7 +32,7 @@ class Recovered:
     log_bytes: int
     maybe_promised: Index = 0
     """Above `last_index` only where recovery cut the log: it may have acknowledged up to here. Until the log reaches it again the node's
-    vote for a candidate with a shorter log, and for itself, counts only if every voter grants."""
+    vote for a candidate that may lack it too, and for itself, counts only if every member grants."""
 
 
 @made_often

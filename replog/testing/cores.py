@@ -109,6 +109,8 @@ class CoreNode:
         self.unfinished: Ready | None = None
         """The Ready whose step 2 waits for the disk."""
         self.alive = True
+        self.is_founder = False
+        """It counts as one of the first members that may have lost its log, from its next restart on."""
         self.state: list[str] = []
         """The state machine: the commands applied."""
         self.reads: list[tuple[int, Index | None]] = []
@@ -129,6 +131,7 @@ class CoreNode:
             memberships=[(i, e.membership) for i, e in enumerate(disk.entries, disk.first_index) if e.membership is not None],
             log_bytes=sum(len(entry.payload) for entry in disk.entries),
             maybe_promised=disk.maybe_promised,
+            is_founder=self.is_founder,
         )
 
     def restart(self) -> None:
@@ -330,7 +333,8 @@ class CoreCluster:
     @staticmethod
     def _holds(node: CoreNode, index: Index, term: Term) -> bool:
         disk = node.disk
-        return disk.term_at(index) == term or (disk.snapshot is not None and disk.snapshot.index >= index)
+        is_lost = disk.term_at(index) is None and disk.maybe_promised >= index  # held it, before its recovery cut the log
+        return disk.term_at(index) == term or is_lost or (disk.snapshot is not None and disk.snapshot.index >= index)
 
     def _check_log_matching(self) -> None:
         """S3, over what is on the disks: equal index and term, equal entry and equal predecessor."""

@@ -32,11 +32,15 @@ SMALL: dict[str, Any] = {
 
 
 class Schedule:
-    def __init__(self, seed: int, *, nodes: int = 3, changes: bool = False, **config: Any) -> None:
+    def __init__(self, seed: int, *, nodes: int = 3, changes: bool = False, losses: bool = False, **config: Any) -> None:
+        """`losses`: the recovery of less than half of the nodes may cut acknowledged entries, and that of any node a batch nobody acknowledged."""
         self.random = Random(seed)
         self.cluster = CoreCluster()
         self.config = {**SMALL, **config}
         self.changes = changes
+        self.losses = losses
+        self._harmed: set[NodeId] = set()
+        """Nodes whose disk may lose what it promised."""
         self.step = 0
         self.counts: dict[str, int] = {}
         self._number = 0
@@ -86,6 +90,9 @@ class Schedule:
         ]
         if self.changes:
             weights.append((0.5, self._change))
+        if self.losses:
+            self._harmed = set(self.random.sample(self.names, (len(self.names) - 1) // 2))
+            weights += [(0.5, self._lose_tail), (0.3 * draw(), self._tear)]
         actions = [action for _, action in weights]
         chances = [weight for weight, _ in weights]
         for action in self.random.choices(actions, chances, k=steps):
@@ -149,7 +156,7 @@ class Schedule:
             if core.is_leader:
                 peers = core.status().peers
                 known = set(core.membership.nodes)
-                for peer in (one for one in peers if one.node in known):
+                for peer in (one for one in peers if one.node in known - self._harmed):
                     key = (name, core.term, peer.node)
                     assert peer.match_index >= self._matches.get(key, 0), f"S9: {name}'s match of {peer.node} goes back"
                     self._matches[key] = peer.match_index
@@ -228,11 +235,32 @@ class Schedule:
             self._count(type(error).__name__)
 
     def _crash(self) -> None:
-        node = self._node()
+        self._crash_node(self._node())
+
+    def _crash_node(self, node: CoreNode) -> None:
         node.crash()
         self._lives.pop(node.node_id, None)
         for key in [key for key in self._reads if key[0] == node.node_id]:
             del self._reads[key]
+
+    def _lose_tail(self) -> None:
+        """A node crashes, and its recovery cuts entries that it had acknowledged, as far as nobody knows that they were applied by its own snapshot."""
+        node = self.cluster.nodes[self.random.choice(sorted(self._harmed))]
+        disk = node.disk
+        base = disk.snapshot.index if disk.snapshot is not None else 0
+        kept = self.random.randint(max(base, disk.first_index - 1), max(base, disk.last_index))
+        if kept < disk.last_index:
+            self._crash_node(node)
+            disk.maybe_promised = max(disk.maybe_promised, disk.last_index)
+            del disk.entries[kept + 1 - disk.first_index :]
+            self._count("tail lost")
+
+    def _tear(self) -> None:
+        """A node loses power in the middle of a write that nobody acknowledged; its recovery cannot tell that from a loss."""
+        node = self._node()
+        self._crash_node(node)
+        node.disk.maybe_promised = max(node.disk.maybe_promised, node.disk.last_index + self.random.randint(1, 3))
+        self._count("torn")
 
     def _restart(self) -> None:
         node = self._node()

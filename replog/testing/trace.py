@@ -51,7 +51,7 @@ def message_line(message: CoreMessage) -> str:
             line = f"{head}, log {message.last_index}/{message.last_term}"
             return line + ", transfer" if isinstance(message, VoteRequest) and message.transfer else line
         case PreVoteReply() | VoteReply():
-            return f"{head}, {'granted' if message.granted else 'refused'}"
+            return f"{head}, {'granted' if message.granted else 'conditional' if message.conditional else 'refused'}"
         case AppendEntries():
             line = f"{head}, after {message.prev_index}/{message.prev_term}, commit {message.committed_index}"
             if message.entries is not None:

@@ -17,6 +17,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "membership changes": {"nodes": 3, "changes": True},
     "changes and promotion": {"nodes": 3, "changes": True, "auto_promote": True},
     "one node": {"nodes": 1},
+    "a minority loses tails": {"nodes": 3, "losses": True},
+    "two of five lose tails": {"nodes": 5, "losses": True},
+    "losses without pre-vote": {"nodes": 3, "losses": True, "pre_vote": False},
     "commits announced with ticks": {"nodes": 3, "announce_commit_at_once": False},
 }
 
@@ -48,6 +51,8 @@ def test_many_schedules(kind: str) -> None:
     wanted = {"RoleChanged", "restart", "compaction", "read"}
     if KINDS[kind]["nodes"] > 1:
         wanted |= {"ConflictTruncated", "ProgressChanged", "Busy", "NotLeader", "SnapshotInstalled"}
+    if KINDS[kind].get("losses"):
+        wanted |= {"tail lost", "torn"}
     if KINDS[kind].get("changes"):
         wanted |= {"change", "MembershipCommitted", "RemovedFromMembership"}
     assert wanted <= set(counts), counts

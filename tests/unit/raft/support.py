@@ -44,6 +44,7 @@ def make(
     applied: Index = 0,
     timeout: int = TIMEOUT,
     maybe_promised: Index = 0,
+    is_founder: bool = False,
     memberships: Sequence[tuple[Index, Membership]] = (),
     **config: Any,
 ) -> RaftCore:
@@ -62,6 +63,7 @@ def make(
         log_bytes=10 * len(log),
         applied_index=applied,
         maybe_promised=maybe_promised,
+        is_founder=is_founder,
     )
 
 
