@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from replog.client.retry import final_error
+from replog.config import MIB
 from replog.errors import CommandFailed, DeadlineExceeded, OutcomeUnknown, ReplogError, Unavailable
 from replog.rpc import client_pb2 as pb
 from replog.rpc.failures import error_of
 from replog.types import CommandError, Index
+
+BATCH_ITEMS_MAX: Final = 4_096
+BATCH_BYTES_MAX: Final = MIB
+"""A batch is closed when it has so many items or bytes; the next one is begun."""
 
 _T = TypeVar("_T")
 Result = bytes | CommandError
 OnFailure = Callable[["Call", ReplogError], None]
 Consistency = Literal["linearizable", "lease", "stale"]
 _CONSISTENCY = {"linearizable": pb.LINEARIZABLE, "lease": pb.LEASE, "stale": pb.STALE}
+CONSISTENCIES: Final = tuple(_CONSISTENCY)
 
 
 class Call:
@@ -29,7 +35,7 @@ class Call:
     what = "request"
 
     def __init__(self, *, timeout: float, idempotent: bool, on_failure: OnFailure) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self.timeout = timeout
         self.idempotent = idempotent
         self.open = True
@@ -142,14 +148,17 @@ class BatchCall(Call):
         self.items: list[bytes] = []
         self.futures: list[asyncio.Future[bytes]] = []
         self.whole: asyncio.Future[list[Result]] | None = None
+        self._create_future = self._loop.create_future  # asking which loop runs is a system call (Python 3.11)
 
     def add(self, item: bytes) -> asyncio.Future[bytes]:
         """Only while `open`."""
-        assert self.open
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.items.append(item)
+        items = self.items
+        items.append(item)
+        size_bytes = self.size_bytes = self.size_bytes + len(item)
+        if size_bytes >= BATCH_BYTES_MAX or len(items) >= BATCH_ITEMS_MAX:
+            self.open = False
+        future: asyncio.Future[bytes] = self._create_future()
         self.futures.append(future)
-        self.size_bytes += len(item)
         return future
 
     def add_whole(self, items: Sequence[bytes]) -> asyncio.Future[list[Result]]:
@@ -158,7 +167,7 @@ class BatchCall(Call):
         self.items = list(items)
         self.size_bytes = sum(map(len, items))
         self.open = False
-        self.whole = asyncio.get_running_loop().create_future()
+        self.whole = self._create_future()
         return self.whole
 
     def resolve(self, reply: pb.Reply) -> None:

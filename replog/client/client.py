@@ -15,24 +15,21 @@ from typing import Any, Final, Self
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from replog.client.admin import AdminClient
-from replog.client.calls import BarrierCall, Call, Consistency, ProposeCall, QueryCall, Result
+from replog.client.calls import CONSISTENCIES, BarrierCall, Call, Consistency, ProposeCall, QueryCall, Result
 from replog.client.compass import Compass
 from replog.client.link import REQUESTS_BYTES_TARGET, Link
 from replog.client.retry import NotSent, Retry, decide
-from replog.config import MIB, check_address
+from replog.config import MIB, check_address, check_choice
 from replog.errors import ConfigError, NodeStopped, NotLeader, OutcomeUnknown, PeerRefused, ReplogError, Unavailable
 from replog.types import Index
 
-BATCH_COMMANDS_MAX: Final = 4_096
-BATCH_BYTES_MAX: Final = MIB
-"""A batch is closed when it has so many commands or bytes; the next one is begun."""
 MESSAGE_BYTES_MAX: Final = 80 * MIB
 """gRPC's limit on a message to and from a node; the node's own limit is lower."""
 _PAUSE_SECONDS_MIN: Final = 0.01
 _PAUSE_SECONDS_MAX: Final = 0.5
 
-_BatchKey = tuple[float, bool]
-_QueryKey = tuple[float, Consistency, int]
+_BatchKey = tuple[float | None, bool]
+_QueryKey = tuple[float | None, Consistency, float | None]
 
 
 class ReplogClient:
@@ -73,16 +70,14 @@ class ReplogClient:
     async def propose(self, command: bytes, *, timeout: float | None = None, idempotent: bool = False) -> bytes:
         """Commit `command`; returns what the state machine's `apply` returned. `idempotent`: doing it twice does no harm, so it is retried
         also when an attempt's outcome is unknown."""
-        seconds = self.timeout if timeout is None else timeout
-        key = (seconds, idempotent)
+        key = (timeout, idempotent)
         call = self._open_proposals.get(key)
-        if call is None or not call.open or len(call.items) >= BATCH_COMMANDS_MAX or call.size_bytes >= BATCH_BYTES_MAX:
-            call = ProposeCall(timeout=seconds, idempotent=idempotent, on_failure=self._on_failure)
-            self._open_proposals[key] = call
-            future = call.add(command)
-            self._begin(call)
-        else:
-            future = call.add(command)
+        if call is not None and call.open:
+            return await call.add(command)
+        call = ProposeCall(timeout=self.timeout if timeout is None else timeout, idempotent=idempotent, on_failure=self._on_failure)
+        self._open_proposals[key] = call
+        future = call.add(command)
+        self._begin(call)
         return await future
 
     async def propose_many(self, commands: Sequence[bytes], *, timeout: float | None = None, idempotent: bool = False) -> list[Result]:
@@ -111,20 +106,17 @@ class ReplogClient:
     ) -> bytes:
         """Ask the state machine. `consistency`: "linearizable" (sees every write acknowledged before), "lease" (the same, on a bound of the clocks' drift), "stale"
         (any earlier state, at most `max_age` seconds old when given). Raises `QueryFailed` when the state machine refuses it."""
-        if consistency not in ("linearizable", "lease", "stale"):
-            raise ConfigError("consistency", consistency, "linearizable, lease or stale")
-        seconds = self.timeout if timeout is None else timeout
-        age_ms = max(1, round(max_age * 1000)) if max_age is not None else 0
-        key = (seconds, consistency, age_ms)
+        key = (timeout, consistency, max_age)
         call = self._open_queries.get(key)
-        if call is None or not call.open or len(call.items) >= BATCH_COMMANDS_MAX or call.size_bytes >= BATCH_BYTES_MAX:
-            call = QueryCall(timeout=seconds, idempotent=True, on_failure=self._on_failure)
-            call.consistency, call.staleness_max_ms = consistency, age_ms
-            self._open_queries[key] = call
-            future = call.add(request)
-            self._begin(call)
-        else:
-            future = call.add(request)
+        if call is not None and call.open:
+            return await call.add(request)
+        check_choice("consistency", consistency, CONSISTENCIES)
+        call = QueryCall(timeout=self.timeout if timeout is None else timeout, idempotent=True, on_failure=self._on_failure)
+        call.consistency = consistency
+        call.staleness_max_ms = max(1, round(max_age * 1000)) if max_age is not None else 0
+        self._open_queries[key] = call
+        future = call.add(request)
+        self._begin(call)
         return await future
 
     async def read_barrier(self, *, timeout: float | None = None) -> Index:

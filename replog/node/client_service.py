@@ -21,13 +21,14 @@ from google.protobuf.message import DecodeError
 
 from replog.config import MIB
 from replog.errors import Busy, CommandFailed, MalformedMessage, ProposalTooLarge, QueryFailed, ReplogError, Unavailable
+from replog.node.queries import answers_of
 from replog.node.served import ServedForClients
 from replog.rpc import client_pb2 as pb
 from replog.rpc.channel import EOF
 from replog.rpc.failures import failure_of
 from replog.rpc.methods import CLIENT_SERVICE, PROTOCOL_VERSION
 from replog.transport.limits import WireLimits
-from replog.types import CommandError
+from replog.types import CommandError, Index
 
 logger = logging.getLogger("replog.client_service")
 
@@ -44,8 +45,12 @@ READ_SECONDS_MAX: Final = 30.0
 _REPLIES_BYTES_TARGET: Final = 2 * MIB
 _REPLY_OVERHEAD_BYTES: Final = 32
 
-Fill = Callable[[pb.Reply], None]
-Results = Sequence[bytes | CommandError | ReplogError]
+_ITEM_OVERHEAD_BYTES: Final = 6
+"""Of a result in an answer: its tag and its length."""
+
+Fill = Callable[[pb.Reply], int]
+"""Puts the content into an answer; returns its bytes, about."""
+Results = Sequence[bytes | CommandError | Exception]
 
 
 class ClientService:
@@ -189,7 +194,7 @@ class _Session:
             entry_bytes_max=service.entry_bytes_max,
         )
         self._open(0)
-        self._reply(requests[0].id, lambda reply: reply.welcome.CopyFrom(welcome), 0)
+        self._reply(requests[0].id, partial(_fill_welcome, welcome), 0)
         for request in requests[1:]:
             self._begin(request)
 
@@ -246,7 +251,7 @@ class _Session:
             return
         results: Results = future.result()
         if oversized:
-            merged: list[bytes | CommandError | ReplogError] = list(results)
+            merged: list[bytes | CommandError | Exception] = list(results)
             for position in sorted(oversized):
                 merged.insert(position, oversized[position])
             results = merged
@@ -254,7 +259,7 @@ class _Session:
 
     async def _barrier(self, request_id: int, barrier: pb.Barrier) -> None:
         index = await self._node.read_barrier(timeout=_read_seconds(barrier.timeout_ms))
-        self._reply(request_id, lambda reply: setattr(reply.barrier, "index", index), 0)
+        self._reply(request_id, partial(_fill_barrier, index), 0)
 
     async def _query(self, request_id: int, query: pb.Query) -> None:
         timeout = _read_seconds(query.timeout_ms)
@@ -272,18 +277,10 @@ class _Session:
             # Answers that the client does not read: no more of them are made.
             self._room.clear()
             await self._room.wait()
-        ask = self._node.state_machine.query
-        size = 0
-        results: list[bytes | CommandError | ReplogError] = []
-        for request in query.requests:
-            try:
-                result = ask(request)
-                size += len(result)
-                results.append(result)
-            except Exception as error:  # noqa: BLE001 - whatever the application's query raises is its answer
-                results.append(QueryFailed(type(error).__name__, str(error)))
+        answers = answers_of(self._node.state_machine, list(query.requests))
+        size = sum(len(answer) for answer in answers if isinstance(answer, bytes))
         self._bytes_open += size
-        self._reply(request_id, partial(self._fill_results, results, QueryFailed), size)
+        self._reply(request_id, partial(self._fill_results, answers, QueryFailed), size)
 
     def _spawn(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -304,8 +301,7 @@ class _Session:
     def _fail(self, request_id: int, error: BaseException, request_bytes: int) -> None:
         if not isinstance(error, ReplogError):
             logger.error("%s: request %d: %r", self._service.node_id, request_id, error)
-        failure = failure_of(error)
-        self._reply(request_id, lambda reply: reply.failure.CopyFrom(failure), request_bytes)
+        self._reply(request_id, partial(_fill_failure, failure_of(error)), request_bytes)
 
     def _reply(self, request_id: int, fill: Fill, freed_bytes: int) -> None:
         """Queue an answer; `freed_bytes` stop to count once it is written."""
@@ -319,18 +315,19 @@ class _Session:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _fill_results(self, results: Results, error: type[CommandFailed | QueryFailed], reply: pb.Reply) -> None:
+    def _fill_results(self, results: Results, error: type[CommandFailed | QueryFailed], reply: pb.Reply) -> int:
         """Everything that is bytes goes in at once; only where something is not, each is looked at."""
         into = reply.results
         into.SetInParent()
         limit = self._service.reply_bytes_max
         try:
-            into.results.extend(results)  # type: ignore[arg-type]  # what is no bytes raises, and is looked at below
-            if into.ByteSize() <= limit:
-                return
+            # Not `ByteSize`, which encodes all of it and throws that away.
+            size = sum(map(len, results)) + len(results) * _ITEM_OVERHEAD_BYTES  # type: ignore[arg-type]  # what is no bytes raises
+            if size <= limit:
+                into.results.extend(results)  # type: ignore[arg-type]  # as above
+                return size
         except TypeError:
-            pass
-        into.ClearField("results")
+            into.ClearField("results")
         room = limit
         for position, result in enumerate(results):
             if isinstance(result, bytes) and len(result) < room:
@@ -339,6 +336,7 @@ class _Session:
             else:
                 into.results.append(b"")
                 into.errors.append(pb.ItemError(position=position, failure=_item_failure(result, limit, error)))
+        return limit - room
 
     async def _write_all(self) -> None:
         while True:
@@ -353,10 +351,9 @@ class _Session:
             for request_id, fill, freed in self._outgoing:
                 reply = replies.replies.add()
                 reply.id = request_id
-                fill(reply)
+                size += fill(reply)
                 taken += 1
                 freed_bytes += freed
-                size += reply.ByteSize()
                 if size >= _REPLIES_BYTES_TARGET:
                     break
             del self._outgoing[:taken]
@@ -377,12 +374,29 @@ def _read_seconds(timeout_ms: int) -> float:
     return min(timeout_ms / 1000, READ_SECONDS_MAX) if timeout_ms else READ_SECONDS_MAX
 
 
+def _fill_welcome(welcome: pb.Welcome, reply: pb.Reply) -> int:
+    reply.welcome.CopyFrom(welcome)
+    return _REPLY_OVERHEAD_BYTES
+
+
+def _fill_barrier(index: Index, reply: pb.Reply) -> int:
+    reply.barrier.index = index
+    return _REPLY_OVERHEAD_BYTES
+
+
+def _fill_failure(failure: pb.Failure, reply: pb.Reply) -> int:
+    reply.failure.CopyFrom(failure)
+    return failure.ByteSize()
+
+
 def _item_failure(result: object, limit: int, error: type[CommandFailed | QueryFailed]) -> pb.Failure:
     """`error`: what a result is told as that cannot be passed on."""
     if isinstance(result, CommandError):
         return failure_of(CommandFailed(result.kind, result.message))
-    if isinstance(result, ReplogError):
+    if isinstance(result, ReplogError) and error is CommandFailed:
         return failure_of(result)
+    if isinstance(result, Exception):
+        return failure_of(QueryFailed(type(result).__name__, str(result)))
     if isinstance(result, bytes):
         return failure_of(error("ResultTooLarge", f"done, but the result of {len(result)} bytes does not fit an answer of {limit} bytes"))
     return failure_of(error("TypeError", f"done, but the state machine's result is a {type(result).__name__}, not bytes"))

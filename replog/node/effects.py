@@ -114,9 +114,9 @@ class ReplyGroup:
 @made_often
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The ticket of a read (its index) or of a request (its value) has succeeded."""
+    """The tickets of reads that were confirmed together (their index), or that of a request (its value), have succeeded."""
 
-    ticket: Ticket
+    tickets: Sequence[Ticket]
     value: Any
 
 

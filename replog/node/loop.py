@@ -189,9 +189,10 @@ class OwnerLoop:
             case ReplyGroup(ticket, results):
                 if not ticket.done():
                     ticket.set_result(results)
-            case Answer(ticket, value):
-                if not ticket.done():
-                    ticket.set_result(value)
+            case Answer(tickets, value):
+                for ticket in tickets:
+                    if not ticket.done():
+                        ticket.set_result(value)
             case Fail(tickets, error):
                 fail(tickets, error)
             case SetPeers(addresses):

@@ -34,6 +34,7 @@ from replog.node.loop import Observer, OwnerLoop
 from replog.node.membership_plans import MembershipPlan
 from replog.node.observers import Observations, log_events
 from replog.node.persister import Persister
+from replog.node.queries import Queries
 from replog.node.replica import Replica, ReplicaConfig, initial_applied_index
 from replog.node.services import Services
 from replog.node.status import NodeStatus
@@ -88,6 +89,7 @@ class Node:
         self._storage: Storage | None = None
         self._persister: Persister | None = None
         self._loop: OwnerLoop | None = None
+        self._queries: Queries | None = None
         self._owner: asyncio.Task[None] | None = None
         self._services: Services | None = None
         self._client: ReplogClient | None = None
@@ -120,6 +122,7 @@ class Node:
             draw_timeout=self._draw_timeout,
         )
         inbox = Inbox(proposals_max=self.config.inbox_proposals_max, turn_bytes_max=self.config.turn_bytes_max)
+        self._queries = Queries(self.state_machine, inbox)
         self._persister = persister = Persister(storage, self.config.sync_mode)
         self._services = services = Services(self, replica, frame_codec.decode, self.registry)
         observers = (self._observations.observe, log_events(self.config.node_id), *self._extra_observers)
@@ -294,8 +297,16 @@ class Node:
     ) -> bytes:
         """Ask the local state machine, with the consistency named. `max_age` (seconds) bounds a stale read: `Unavailable` when the state is older."""
         if consistency == "linearizable":
-            await self.read_barrier(timeout=timeout)
-        elif consistency == "lease":
+            if timeout is not None:
+                return await self._within(timeout, self.query(request), reads=True)
+            loop = self._running()
+            if loop.replica.core.leader is None:
+                await self._until_leader_known()
+            if loop.stalls:
+                raise loop.stalled_error()
+            assert self._queries is not None
+            return await self._queries.ask(request)
+        if consistency == "lease":
             await self.lease_read(timeout=timeout)
         age = self.staleness_seconds()
         if consistency == "stale" and max_age is not None and age > max_age:

@@ -207,7 +207,7 @@ class Replica:
             except ReplogError as error:
                 yield Fail([ticket], error)
             else:
-                yield Answer(ticket, value)
+                yield Answer([ticket], value)
         for change, ticket in inputs.changes:
             try:
                 self._waiting.add_change(change(), ticket)

@@ -12,7 +12,7 @@ from replog.types import CommandError, EntryId, Index, NodeId, SnapshotMeta
 
 
 class Queryable(Protocol):
-    def query(self, request: bytes) -> bytes: ...
+    def query_batch(self, requests: Sequence[bytes]) -> Sequence[bytes | Exception]: ...
 
 
 class ReportsStatus(Protocol):

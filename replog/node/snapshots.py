@@ -101,8 +101,8 @@ class Snapshots:
         if error is not None and tickets:
             yield Fail(tickets, error)
             return
-        for ticket in tickets:
-            yield Answer(ticket, [self.meta])
+        if tickets:
+            yield Answer(tickets, [self.meta])
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -52,8 +52,7 @@ class Waiting:
         """Answer those whose index is applied."""
         while self._reads and self._reads[0][0] <= applied_index:
             index, _, tickets = heappop(self._reads)
-            for ticket in tickets:
-                yield Answer(ticket, index)
+            yield Answer(tickets, index)
         if self._changes:
             yield from self._release_changes(applied_index, core)
 
@@ -67,7 +66,7 @@ class Waiting:
             if replaced:
                 yield Fail([ticket], OutcomeUnknown(f"entry {entry_id.index} of term {entry_id.term} was replaced by another leader's"))
             elif entry_id.index <= applied_index:
-                yield Answer(ticket, entry_id)
+                yield Answer([ticket], entry_id)
             else:
                 waiting.append((entry_id, ticket))
         self._changes = waiting

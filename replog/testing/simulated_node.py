@@ -308,8 +308,9 @@ class SimulatedNode:
                     clients.answered(ticket, result)
             case ReplyGroup(ticket, results):
                 clients.answered_group(ticket, results)
-            case Answer(ticket, value):
-                clients.told(self, ticket, value)
+            case Answer(tickets, value):
+                for ticket in tickets:
+                    clients.told(self, ticket, value)
             case Fail(tickets, error):
                 clients.failed(tickets, error)
             case TakeSnapshot():

@@ -18,7 +18,16 @@ ENTRY_BYTES_MAX = 1024 * 1024
 
 
 class EchoState:
-    """Counts what was applied; a query gives back its request."""
+    """A query gives back its request."""
+
+    def query_batch(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
+        answers: list[bytes | Exception] = []
+        for request in requests:
+            try:
+                answers.append(self.query(request))
+            except ValueError as error:
+                answers.append(error)
+        return answers
 
     def query(self, request: bytes) -> bytes:
         if request == b"raise":

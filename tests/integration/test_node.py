@@ -7,7 +7,16 @@ import threading
 
 import pytest
 
-from replog.errors import CommandFailed, ConfigError, NodeStopped, OutcomeUnknown, ProposalTooLarge, StorageFailed, Unavailable
+from replog.errors import (
+    CommandFailed,
+    ConfigError,
+    DeadlineExceeded,
+    NodeStopped,
+    OutcomeUnknown,
+    ProposalTooLarge,
+    StorageFailed,
+    Unavailable,
+)
 from replog.node.node import Node
 from replog.statemachine import CommandError
 from replog.storage.interface import Storage, Write
@@ -228,6 +237,30 @@ async def test_the_log_outlives_all_nodes_at_once() -> None:
         assert machine(again).commands == commands
     finally:
         await cluster.stop()
+
+
+async def test_queries_on_any_node_see_every_write_acknowledged_before() -> None:
+    async with nodes() as cluster:
+        leader = await cluster.leader()
+        for number in range(20):
+            await leader.propose(b"%d" % number)
+
+            answers = await asyncio.gather(*(node.query(b"last", timeout=5) for node in cluster.nodes.values()))
+
+            assert answers == [b"%d" % number] * 3
+        with pytest.raises(ValueError, match="knows only its last command"):
+            await leader.query(b"first")
+        assert leader.failure is None
+
+
+async def test_a_query_of_a_node_that_is_alone_fails_in_time() -> None:
+    async with nodes() as cluster:
+        leader = await cluster.leader()
+        for follower in cluster.followers():
+            await follower.stop()
+
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            await leader.query(b"last", timeout=0.3)
 
 
 async def test_stale_reads_are_bounded_in_age_and_refused_when_older() -> None:

@@ -14,7 +14,7 @@ from cluster.commands import CasResult, CompareAndSet, Expectation, InvalidComma
 from cluster.counter import CommandCounter
 from cluster.kv import KeyValueStore
 from replog.errors import SnapshotDamaged
-from replog.statemachine import CommandError
+from replog.statemachine import CommandError, StateMachine
 from replog.types import Entry, EntryKind
 
 
@@ -115,6 +115,31 @@ def test_a_malformed_command_raises_and_changes_nothing() -> None:
     assert len(store) == 1
     with pytest.raises(InvalidCommand):
         store.query(b"\xff")
+
+
+def test_a_batch_of_queries_answers_as_one_after_another_does() -> None:
+    store = KeyValueStore()
+    put(store, b"a", b"one")
+    put(store, b"long" * 1024, b"two")
+    requests = [
+        commands.encode_get(b"a"),
+        commands.encode_get(b"absent"),
+        commands.encode_get(b"long" * 1024),
+        commands.encode_scan(Scan(b"")),
+        b"",
+        b"\x01",
+        b"\x01" + b"k" * (commands.KEY_BYTES_MAX + 1),
+        b"\xff",
+    ]
+
+    def told(answers: Sequence[bytes | Exception]) -> list[object]:
+        return [answer if isinstance(answer, bytes) else (type(answer), str(answer)) for answer in answers]
+
+    for _ in range(2):
+        assert told(store.query_batch(requests)) == told(StateMachine.query_batch(store, requests))
+        view = store.snapshot()  # once more while a frozen view is read, with a put beside it
+        put(store, b"a", b"three")
+    assert view is not None
 
 
 payloads = st.one_of(

@@ -17,7 +17,7 @@ from replog.types import Entry, SnapshotWriter
 
 
 class Register(StateMachine):
-    """Keeps every command it applied; ``fail`` raises, ``?`` is answered by the length."""
+    """Keeps every command it applied; ``fail`` raises. The query ``last`` is answered by the last one."""
 
     def __init__(self) -> None:
         self.commands: list[bytes] = []
@@ -27,6 +27,11 @@ class Register(StateMachine):
             raise ValueError("told to fail")
         self.commands.append(entry.payload)
         return b"%d:" % entry.index + entry.payload
+
+    def query(self, request: bytes) -> bytes:
+        if request != b"last":
+            raise ValueError("it knows only its last command")
+        return self.commands[-1]
 
     def snapshot(self) -> SnapshotWriter:
         return BytesSnapshot(b"\n".join(self.commands))
@@ -85,8 +90,8 @@ class LocalNode:
                         self.answers.update(zip(tickets, results, strict=True))
                     case ReplyGroup(ticket, group):
                         self.answers[ticket] = group
-                    case Answer(ticket, value):
-                        self.answers[ticket] = value
+                    case Answer(tickets, value):
+                        self.answers.update(dict.fromkeys(tickets, value))
                     case Fail(tickets, error):
                         self.failures.update(dict.fromkeys(tickets, error))
                     case _:
