@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+from cluster import grpc_engine
 
 
 def main() -> int:
     """Exit code 0: done; 1: the answer is no, or the cluster could not do it; 2: something must be corrected first."""
+    grpc_engine.choose(os.environ)
     try:
         from cluster.cli import main as run
     except ModuleNotFoundError as error:
