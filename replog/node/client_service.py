@@ -278,7 +278,7 @@ class _Session:
             self._room.clear()
             await self._room.wait()
         answers = answers_of(self._node.state_machine, list(query.requests))
-        size = sum(len(answer) for answer in answers if isinstance(answer, bytes))
+        size = _bytes_of(answers)
         self._bytes_open += size
         self._reply(request_id, partial(self._fill_results, answers, QueryFailed), size)
 
@@ -372,6 +372,13 @@ def _parse(data: bytes) -> pb.Requests:
 
 def _read_seconds(timeout_ms: int) -> float:
     return min(timeout_ms / 1000, READ_SECONDS_MAX) if timeout_ms else READ_SECONDS_MAX
+
+
+def _bytes_of(answers: Sequence[bytes | Exception]) -> int:
+    try:
+        return sum(map(len, answers))  # type: ignore[arg-type]  # an exception among them has no length
+    except TypeError:
+        return sum(len(answer) for answer in answers if isinstance(answer, bytes))
 
 
 def _fill_welcome(welcome: pb.Welcome, reply: pb.Reply) -> int:

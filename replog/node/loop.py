@@ -57,6 +57,8 @@ class OwnerLoop:
         cluster = replica.config.cluster
         self._turn_size = TurnSize(replica.config.node.turn_bytes_max, cluster.heartbeat_ticks * cluster.tick_ms / 1000 / 2)
         self._observers = observers
+        self.create_future = asyncio.get_running_loop().create_future
+        """For who asks often: asking which loop runs is a system call (Python 3.11)."""
         self._stopping = False
         self._name = replica.config.node.node_id
         self._persist_began: int | None = None

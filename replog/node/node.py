@@ -211,7 +211,7 @@ class Node:
             if inbox.is_full:
                 await inbox.room()
                 self._running()
-            future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[bytes] = loop.create_future()
             inputs = inbox.inputs
             inputs.payloads.append(command)
             inputs.tickets.append(future)
