@@ -230,5 +230,8 @@ class LyingFileSystem:
     def remove(self, path: str) -> None:
         self._inner.remove(path)
 
+    def exposure(self, directory: str) -> str:
+        return self._inner.exposure(directory)
+
     def lock(self, path: str) -> Lock:
         return self._inner.lock(path)

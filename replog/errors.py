@@ -174,6 +174,14 @@ class DirectoryLocked(StorageError):
         super().__init__(f"{path}: locked by {holder}")
 
 
+class DirectoryExposed(StorageError):
+    """Another user could change what this node has promised. Give the directory to the node's user alone: ``chown``, ``chmod go-w``."""
+
+    def __init__(self, path: str, exposure: str) -> None:
+        self.path, self.exposure = path, exposure
+        super().__init__(f"{path}: {exposure}; a data directory must be writable for the node's own user alone (chown, chmod go-w)")
+
+
 class IdentityMismatch(StorageError):
     """The directory belongs to another node or cluster, both values named. Point the node at its own directory."""
 

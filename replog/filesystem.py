@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
@@ -121,6 +122,10 @@ class FileSystem(Protocol):
 
     def sync_dir(self, path: str) -> None:
         """Make the names in this directory durable."""
+        ...
+
+    def exposure(self, directory: str) -> str:
+        """Whose the directory is, and what it is open to, in words, where another user could write in it; empty where none could (but root)."""
         ...
 
     def rename(self, source: str, target: str) -> None:
@@ -246,7 +251,7 @@ class OsFileSystem:
         if not os.path.isdir(probe):
             raise NotADirectoryError(errno.ENOTDIR, "not a directory", probe)
         for directory in reversed(missing):
-            os.makedirs(directory, exist_ok=True)
+            os.makedirs(directory, mode=0o755, exist_ok=True)
             self.sync_dir(os.path.dirname(directory))
 
     def sync_dir(self, path: str) -> None:
@@ -255,6 +260,14 @@ class OsFileSystem:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def exposure(self, directory: str) -> str:
+        status, user = os.stat(directory), os.geteuid()
+        if status.st_mode & stat.S_IWOTH:
+            return f"every user may write in it (mode {stat.S_IMODE(status.st_mode):04o})"
+        if user not in (0, status.st_uid):  # root may have been given another user's directory: a volume, say
+            return f"it belongs to user {status.st_uid}, and this process runs as user {user}"
+        return ""
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)

@@ -28,7 +28,7 @@ from typing import BinaryIO
 
 from replog.codec import decode_membership
 from replog.config import ClusterConfig, NodeConfig
-from replog.errors import DirectoryLocked, MalformedMessage, SnapshotDamaged, StorageError, StorageFailed, WalDamaged
+from replog.errors import DirectoryExposed, DirectoryLocked, MalformedMessage, SnapshotDamaged, StorageError, StorageFailed, WalDamaged
 from replog.filesystem import OS_FILE_SYSTEM, FileSystem, Lock, LockHeld, join
 from replog.snapshot.files import storage_error
 from replog.storage import hard_state as hard_state_file
@@ -69,6 +69,7 @@ class DiskStorage:
         self.recovered = Recovered(
             hard_state=self._stored.hard_state,
             incarnation=self._stored.incarnation,
+            epoch=self._epoch,
             snapshot=newest,
             first_index=self._log.first_sequence,
             last_index=last,
@@ -93,11 +94,14 @@ class DiskStorage:
 
         `draw_incarnation` gives the number (1 to 2^63 - 1) of a new directory; `prepare_segments` makes segments in a background thread.
 
-        Raises DirectoryLocked; IdentityMismatch for another node's or cluster's directory; HardStateDamaged; CommittedEntriesLost when the log ends before
-        what was vouched for; WalError; DiskFull, StorageFailed when the disk cannot be read or written.
+        Raises DirectoryLocked; DirectoryExposed when another user could write in it; IdentityMismatch for another node's or cluster's directory;
+        HardStateDamaged; CommittedEntriesLost when the log ends before what was vouched for; WalError; DiskFull, StorageFailed when the disk cannot be read or written.
         """
         try:
             fs.make_dirs(directory)
+            exposure = fs.exposure(directory)
+            if exposure:
+                raise DirectoryExposed(directory, exposure)
             lock = fs.lock(join(directory, LOCK_NAME))
         except LockHeld as held:
             raise DirectoryLocked(directory, held.pid) from None
@@ -152,7 +156,7 @@ class DiskStorage:
         """As `Storage.persist`. Raises DiskFull, StorageFailed, WalError; each is final for this life."""
         self._check()
         try:
-            if write.hard_state is not None or write.install is not None or write.discard_from is not None:
+            if write.hard_state is not None or write.install is not None or write.discard_from is not None or write.epoch > self._epoch:
                 self._persist_rare(write)
             if write.frames:
                 self._append(write)
@@ -163,6 +167,7 @@ class DiskStorage:
     def _persist_rare(self, write: Write) -> None:
         """Everything but entries."""
         stored = self._stored
+        self._epoch = max(self._epoch, write.epoch)
         if write.hard_state is not None:
             stored = replace(stored, hard_state=write.hard_state)
         if write.install is not None:

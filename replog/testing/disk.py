@@ -282,6 +282,9 @@ class VirtualDisk:
         self._free(inode)
         self._pending_names.append((directory_of(name), name, "", inode))
 
+    def exposure(self, directory: str) -> str:  # noqa: ARG002 - a virtual disk has one user
+        return ""
+
     def lock(self, path: str) -> Lock:
         name = normal(path)
         if name in self.locks:

@@ -108,6 +108,9 @@ class FaultyFileSystem:
         if late:
             raise late
 
+    def exposure(self, directory: str) -> str:
+        return self.inner.exposure(directory)
+
     def lock(self, path: str) -> Lock:
         self._call("lock", path)
         return self.inner.lock(path)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from replog import wal
 from replog.errors import (
     CommittedEntriesLost,
+    DirectoryExposed,
     DirectoryLocked,
     DiskFull,
     HardStateDamaged,
@@ -489,6 +493,38 @@ def test_a_directory_that_is_open_is_refused_with_its_pid(tmp_path: Path) -> Non
     with pytest.raises(DirectoryLocked, match="locked by process"):
         DiskStorage.open(str(tmp_path), CLUSTER, NODE)
     storage.close()
+
+
+def test_a_directory_that_every_user_may_write_in_is_refused_untouched(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(DirectoryExposed, match=r"every user may write in it \(mode 0777\).*chmod"):
+        DiskStorage.open(str(tmp_path), CLUSTER, NODE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_users_directory_is_refused_untouched() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with TemporaryDirectory() as directory:  # pytest's own are closed to others
+        Path(directory).chmod(0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(DirectoryExposed, match="belongs to user 0, and this process runs as user 65534"):
+                DiskStorage.open(directory, CLUSTER, NODE)
+        finally:
+            os.seteuid(0)
+        assert list(Path(directory).iterdir()) == []
+
+
+def test_a_directory_that_is_made_is_for_its_user_alone_to_write_in(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        DiskStorage.open(str(tmp_path / "above" / "data"), CLUSTER, NODE).close()
+    finally:
+        os.umask(mask)
+
+    assert stat.S_IMODE((tmp_path / "above" / "data").stat().st_mode) == 0o755
 
 
 def test_one_persist_is_one_write_and_one_sync() -> None:

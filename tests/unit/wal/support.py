@@ -167,6 +167,9 @@ class WatchedFileSystem:
         self.calls.append(("remove", path))
         self.inner.remove(path)
 
+    def exposure(self, directory: str) -> str:
+        return self.inner.exposure(directory)
+
     def lock(self, path: str) -> Lock:
         return self.inner.lock(path)
 
