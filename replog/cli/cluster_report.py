@@ -45,6 +45,8 @@ class NodeRow:
     incarnation_shown: int = 0
     """That of its data directory; 0: not known."""
     removed: bool = False
+    fenced_by_epoch: int = 0
+    founding: str = ""
     failure: str | None = None
 
 
@@ -142,6 +144,8 @@ def _row(node: str, best: Status, found: _Sorted) -> NodeRow:
                 "snapshot_index",
                 "log_bytes",
                 "removed",
+                "fenced_by_epoch",
+                "founding",
                 "failure",
             )
         },
@@ -172,10 +176,17 @@ def _notes(best: Status, rows: tuple[NodeRow, ...], found: _Sorted) -> list[str]
     if best["transfer_target"]:
         notes.append(f"leadership is being handed to {best['transfer_target']}")
     for row in rows:
-        if row.removed:
+        if row.fenced_by_epoch:
+            notes.append(
+                f"{row.node}: fenced: the cluster was recovered as epoch {row.fenced_by_epoch} without it: "
+                "wipe its data directory, start it without initial_members, add it as a learner"
+            )
+        elif row.removed:
             notes.append(f"{row.node}: removed from the membership, serves no more: stop it, or add it again")
         elif row.member == "none":
             notes.append(f"{row.node}: answers, but is no member: add it (member add-learner) or stop it")
+        if row.founding:
+            notes.append(f"{row.node}: {row.founding}")
         if row.failure:
             notes.append(f"{row.node}: failed: {row.failure}")
         if row.incarnation and row.incarnation_shown and row.incarnation != row.incarnation_shown:
@@ -212,7 +223,7 @@ def print_status(console: Console, report: ClusterReport) -> None:
         if not row.answers:
             table.add_row(row.node if row.node != "?" else row.address, "[red]no answer[/red]", *[""] * 5, number(row.lag))
             continue
-        role = row.role if row.member != "none" else "removed" if row.removed else "no member"
+        role = "fenced" if row.fenced_by_epoch else row.role if row.member != "none" else "removed" if row.removed else "no member"
         style = _ROLE_STYLES.get(row.role or "", "")
         numbers = (row.committed_index, row.applied_index, row.last_index, row.snapshot_index, row.lag)
         table.add_row(row.node, f"[{style}]{role}[/{style}]" if style else role, number(row.term), *map(number, numbers))

@@ -415,6 +415,8 @@ class Node:
             peers=core.peers,
             transfer_target=core.transfer_target,
             removed=replica.removed,
+            fenced_by_epoch=replica.fence.epoch,
+            founding=replica.founding.reason(),
             diverged_since=replica.healing.wrong_since,
             incarnations_seen=replica.incarnations.all_seen(),
             peer_errors=self._services.peer_errors() if self._services is not None else {},
@@ -430,6 +432,8 @@ class Node:
             return f"failed: {self._loop.failure}"
         if self._loop.stalls:
             return "the disk stalls: a write has taken longer than an election timeout"
+        if replica.fence.epoch:
+            return replica.fence.reason()
         if replica.removed:
             return "removed from the membership; stop this node, or add it again"
         if replica.healing.wrong_since is not None:
@@ -438,7 +442,8 @@ class Node:
             refusals = (
                 [error for error in self._services.peer_errors().values() if "refused" in error] if self._services is not None else []
             )
-            return "; ".join(["no leader is known", *refusals[:1]])
+            founding = [replica.founding.reason()] if replica.founding.reason() else []
+            return "; ".join(["no leader is known", *founding, *refusals[:1]])
         if replica.unapplied_entries:
             return f"{replica.unapplied_entries} committed entries are not applied yet"
         return ""
@@ -486,6 +491,8 @@ class Node:
             cause = self.failure
             error = NodeStopped("the node is not running" if cause is None else f"the node has failed: {cause}")
             raise error from cause
+        if loop.replica.fence.epoch:
+            raise NodeStopped(f"{self.config.node_id}: {loop.replica.fence.reason()}; use another node")
         if loop.replica.removed:
             raise NodeStopped(f"{self.config.node_id} was removed from the membership, so it serves no more; use another node")
         return loop

@@ -11,6 +11,7 @@ from replog.raft.core import RaftCore
 from replog.raft.events import (
     CampaignStarted,
     ConflictTruncated,
+    Fenced,
     LeaderChanged,
     LearnerCaughtUp,
     MembershipCommitted,
@@ -111,6 +112,8 @@ def log_events(node: NodeId) -> Callable[[Observe], None]:
                     logger.warning("%s: replaced its diverged state by a snapshot at %d", node, index)
                 case RemovedFromMembership(index=index):
                     logger.warning("%s: removed from the membership at index %d: it serves no more; stop it, or add it again", node, index)
+                case Fenced(reason=reason):
+                    logger.error("%s: %s", node, reason)
                 case _:
                     pass
 

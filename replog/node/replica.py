@@ -30,12 +30,14 @@ from replog.node.applier import Applier
 from replog.node.divergence import StateDigests
 from replog.node.effects import Answer, Effect, Fail, Inputs, Observe, Persist, RestoreState, Send, SetPeers, Ticket
 from replog.node.entries import Entries
+from replog.node.fence import Fence
+from replog.node.founding import Founding
 from replog.node.healing import Healing
 from replog.node.incarnations import Incarnations
 from replog.node.snapshots import Snapshots
 from replog.node.waiting import Waiting
 from replog.raft.core import CoreConfig, RaftCore
-from replog.raft.events import MembershipChanged, RemovedFromMembership
+from replog.raft.events import Fenced, MembershipChanged, RemovedFromMembership
 from replog.raft.messages import (
     AppendEntries,
     CoreMessage,
@@ -100,7 +102,11 @@ class Replica:
             applied_index=applied_index,
             incarnation=found.incarnation,
             maybe_promised=found.maybe_promised,
+            is_founder=bool(config.cluster.initial_members),
         )
+        self.founding = Founding(self.core, election_timeout_ticks_max=config.cluster.election_timeout_ticks_max)
+        self.fence = Fence(self.core, found.epoch)
+        self._fence_told = False
         self.incarnations = Incarnations(self.core, config.node.node_id, found.incarnation)
         digests = StateDigests(config.node.node_id, applied_index, window_entries=config.cluster.state_digest_entries)
         self._entries = Entries(config.node, storage, frame_codec)
@@ -136,7 +142,7 @@ class Replica:
     @property
     def has_work(self) -> bool:
         """Whether another turn is due at once, without new inputs."""
-        return bool(self._applier) or self.core.has_ready()
+        return not self.fence.epoch and (bool(self._applier) or self.core.has_ready())
 
     @property
     def unapplied_entries(self) -> int:
@@ -149,6 +155,8 @@ class Replica:
 
     def refusal(self) -> ReplogError | None:
         """Why this node answers nothing about its state now; None while it does."""
+        if self.fence.epoch:
+            return NodeStopped(self.fence.reason())
         if self.removed:
             return NodeStopped(f"{self.config.node.node_id} was removed from the membership")
         if self.healing.wrong_since is not None:
@@ -163,6 +171,11 @@ class Replica:
         self._leader_heard = False
         if self._peers is None:
             yield from self._announce_peers()
+        if self.fence.met or (self.fence.epoch and not self._fence_told):
+            yield from self._put_up_fence()
+        if self.fence.epoch:
+            yield from self.fence.refuse(inputs)
+            return
         yield from self._take_in(inputs)
         while core.has_ready():
             yield from self._carry_out(core.ready())
@@ -173,6 +186,18 @@ class Replica:
         yield from self._waiting.release(applier.applied_index, core)
         if (self._leader_heard or core.lease_is_valid()) and not applier:
             self.fresh_tick = inputs.now_ticks
+
+    def _put_up_fence(self) -> Iterator[Effect]:
+        """Take no part any more: durable first, then nobody is left waiting for this node."""
+        if self.fence.met:
+            yield Persist(Write(epoch=self.fence.met))
+            self.fence.close()
+        self._fence_told = True
+        self.core.step_down()
+        while self.core.has_ready():
+            yield from self._carry_out(self.core.ready())
+        yield from self._waiting.fail(NodeStopped(self.fence.reason()))
+        yield Observe((Fenced(reason=self.fence.reason()),), self.applied_index)
 
     def _take_in(self, inputs: Inputs) -> Iterator[Effect]:
         core = self.core
@@ -226,6 +251,7 @@ class Replica:
     def _on_tick(self, now_ticks: int) -> Iterator[Effect]:
         yield from self.snapshots.tick()
         yield from self._announce_peers()
+        self.founding.tick(now_ticks)
         yield from self.healing.tick(now_ticks, self.snapshots.index)
         if self.core.is_leader:
             self._record_incarnations()

@@ -47,6 +47,8 @@ class Services:
             joining=lambda: replica.core.last_index == 0,
             expected_incarnation=replica.incarnations.expected,
             on_incarnation_seen=replica.incarnations.seen,
+            on_log_seen=replica.founding.log_seen,
+            on_epoch_seen=replica.fence.epoch_seen,
         )
         self.transport = GrpcTransport(self.identity, decode_frames=decode_frames, limits=limits, outbox_bytes_max=config.outbox_bytes_max)
         self._client_service = ClientService(node)

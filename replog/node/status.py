@@ -35,6 +35,10 @@ class NodeStatus:
     """The leader's view of the others; empty elsewhere."""
     transfer_target: NodeId | None = None
     removed: bool = False
+    fenced_by_epoch: int = 0
+    """The cluster's epoch that shuts this node out for good; 0: it takes part."""
+    founding: str = ""
+    """Why this node, whose directory is empty, does not elect anybody yet; empty on every other node."""
     diverged_since: Index | None = None
     """Index at which this node's state was found to differ from the majority's; None while it is right. It heals itself."""
     incarnations_seen: Mapping[NodeId, int] = field(default_factory=dict)

@@ -36,7 +36,7 @@ from replog.raft.messages import (
 )
 from replog.raft.progress import PROBE, REPLICATE, SNAPSHOT
 from replog.raft.ready import CoreStatus, EntriesToWrite, PeerStatus, ReadReady, Ready
-from replog.raft.roles import CAMPAIGN_ASKED, HIGHER_TERM, rest, resting_role
+from replog.raft.roles import CAMPAIGN_ASKED, HIGHER_TERM, STEPPED_DOWN, rest, resting_role
 from replog.raft.state import ANYTHING, NOTHING, State
 from replog.types import INDEX_MAX, EntryId, HardState, Index, Member, Membership, NodeId, Role, SnapshotMeta, Term
 
@@ -272,6 +272,12 @@ class RaftCore:
         if s.role is _LEADER or not (s.is_elector if force else candidate.is_promotable(s)):
             return
         candidate.campaign(s, CAMPAIGN_ASKED, pre_vote=s.config.pre_vote and not force)
+
+    def step_down(self) -> None:
+        """Neither lead nor campaign any more, without a successor; the term stays. Nothing happens at a follower. (`transfer_leadership` is the polite way.)"""
+        s = self._s
+        if s.role in (Role.LEADER, Role.CANDIDATE, Role.PRE_CANDIDATE):
+            rest(s, s.term, None, STEPPED_DOWN)
 
     @property
     def waits_for_founders(self) -> bool:

@@ -104,6 +104,13 @@ class RemovedFromMembership:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced:
+    """The cluster was recovered under a higher epoch without this node, which takes no part in anything any more. Told by the edge, not by the core."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateDiverged:
     """The states of these nodes differ at `index`, though their logs are equal: the state machine is not deterministic, or a memory is bad.
 
@@ -135,6 +142,7 @@ Event = (
     | LearnerCaughtUp
     | MessageIgnored
     | RemovedFromMembership
+    | Fenced
     | StateDiverged
     | StateHealed
 )

@@ -6,7 +6,7 @@
       FOLLOWER ---------------------> PRE_CANDIDATE -----> CANDIDATE -----------> LEADER
          ^  ^                               |                  |                     |
          |  +---- leader heard, vote lost --+------------------+                     |
-         +------- higher term, quorum lost, handed over, disk stalled ---------------+
+         +------- higher term, quorum lost, handed over, disk stalled, told to ------+
 
 A learner is a follower that the membership names a learner; it never campaigns. Nothing but `become` changes the role, and `become` takes only
 what stands in the table.
@@ -56,6 +56,7 @@ ELECTION_LOST = "election lost"
 QUORUM_LOST = "quorum lost"
 HANDED_OVER = "not a voter any more"
 DISK_STALLED = "disk stalled"
+STEPPED_DOWN = "told to step down"
 MEMBERSHIP = "membership changed"
 
 _RESTING = (FOLLOWER, LEARNER)
@@ -76,6 +77,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_rows(QUORUM_LOST, (LEADER,), _RESTING),
     *_rows(HANDED_OVER, (LEADER,), _RESTING),
     *_rows(DISK_STALLED, (LEADER,), _RESTING),
+    *_rows(STEPPED_DOWN, (LEADER,), _RESTING),
+    *_rows(STEPPED_DOWN, (PRE_CANDIDATE, CANDIDATE), (FOLLOWER,)),
     *_rows(MEMBERSHIP, (FOLLOWER,), (LEARNER,)),
     *_rows(MEMBERSHIP, (LEARNER,), (FOLLOWER,)),
 )

@@ -20,6 +20,8 @@ class Recovered:
     hard_state: HardState
     incarnation: int
     """Drawn when the directory was made (never 0)."""
+    epoch: int = 0
+    """The highest cluster epoch that was ever met; above the newest membership's only where this node was fenced."""
     snapshot: SnapshotMeta | None
     """The newest snapshot that verifies; its body is `open_snapshot(snapshot)`."""
     first_index: Index
@@ -46,6 +48,8 @@ class Write:
     which case only what lies behind the snapshot's index stays."""
     discard_from: Index | None = None
     frames: Sequence[EntryFrames] = ()
+    epoch: int = 0
+    """A cluster epoch that was met, to be remembered if it is the highest."""
 
 
 class Storage(Protocol):

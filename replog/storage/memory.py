@@ -30,6 +30,8 @@ class MemoryDisk:
     identity: tuple[str, str] | None = None
     """Cluster id and node id of whoever opened it first."""
     hard_state: HardState = field(default_factory=HardState)
+    epoch: int = 0
+    """The highest that was met."""
     maybe_promised: Index = 0
     first_index: Index = 1
     batches: list[EntryFrames] = field(default_factory=list)
@@ -103,6 +105,9 @@ class MemoryStorage:
         return Recovered(
             hard_state=disk.hard_state,
             incarnation=disk.incarnation,
+            epoch=max(
+                [disk.epoch, *(membership.epoch for _, membership in memberships), *(meta.membership.epoch for meta, _ in disk.snapshots)]
+            ),
             snapshot=self.newest_snapshot(),
             first_index=disk.first_index,
             last_index=disk.last_index,
@@ -136,6 +141,8 @@ class MemoryStorage:
         fault = self._fault
         if write.hard_state is not None and (fault is None or fault.keeps_hard_state):
             disk.hard_state = write.hard_state
+        if fault is None:
+            disk.epoch = max(disk.epoch, write.epoch)
         if fault is not None:
             if write.install is None and write.discard_from is None:
                 self._append(write.frames, fault.keeps_entries)

@@ -156,6 +156,17 @@ class StorageSuite(ABC):
 
         assert self.again(place, storage).recovered.incarnation == storage.recovered.incarnation
 
+    def test_the_highest_epoch_that_was_met_is_remembered(self) -> None:
+        place, storage = self.opened()
+        assert storage.recovered.epoch == 0
+        storage.persist(Write(epoch=3))
+        storage.persist(Write(epoch=2))
+
+        storage = self.again(place, storage, cleanly=False)
+
+        assert storage.recovered.epoch == 3
+        assert self.again(place, storage).recovered.epoch == 3
+
     def test_two_lives_at_once_are_refused(self) -> None:
         place, _ = self.opened()
 

@@ -104,6 +104,8 @@ def event_line(event: events.Event) -> str:
             return f"ignores {event.kind} from {event.source}: {event.rule}"
         case events.RemovedFromMembership():
             return f"removed from the membership by {event.index}"
+        case events.Fenced():
+            return event.reason
         case events.StateDiverged():
             return f"states differ at {event.index}: right {event.right or 'nobody'}, wrong {event.wrong}"
         case events.StateHealed():

@@ -29,6 +29,10 @@ def _forget(_node: NodeId, _incarnation: int) -> None:
     return
 
 
+def _forget_log(_node: NodeId) -> None:
+    return
+
+
 def _has_log() -> bool:
     return False
 
@@ -51,6 +55,10 @@ class Identity:
     """The recorded incarnation of a node; 0: not recorded, any is accepted; None: the node must not be talked to."""
     on_incarnation_seen: Callable[[NodeId, int], None] = _forget
     """Told the incarnation that a node of this cluster shows, before it is judged."""
+    on_log_seen: Callable[[NodeId], None] = _forget_log
+    """Told that a node of this cluster has a log."""
+    on_epoch_seen: Callable[[NodeId, int], None] = _forget
+    """Told a higher epoch of a node whose incarnation is the recorded one, if one is."""
 
     def hello(self, target: NodeId) -> pb.Hello:
         return pb.Hello(
@@ -108,8 +116,22 @@ class Identity:
         if refused is not None:
             raise PeerRefused(f"refused {target}: {describe(refused)}")
 
+    def refused_by(self, node: NodeId, refused: pb.Refused) -> None:
+        """What `node` tells of itself by refusing us."""
+        if not refused.incarnation or refused.field in {"cluster_id", "target", "version"}:
+            return
+        self.on_incarnation_seen(node, refused.incarnation)
+        if refused.field == "incarnation":
+            self.on_log_seen(node)  # else it would expect none
+        elif refused.field == "epoch" and self.expected_incarnation(node) in (0, refused.incarnation) and not self.joining():
+            theirs = refused.expected
+            if theirs.isdecimal() and len(theirs) < 20 and int(theirs) > self.epoch:
+                self.on_epoch_seen(node, int(theirs))
+
     def _judge_life(self, node: NodeId, incarnation: int, epoch: int, *, joining: bool) -> pb.Refused | None:
         self.on_incarnation_seen(node, incarnation)
+        if not joining:
+            self.on_log_seen(node)
         expected = self.expected_incarnation(node)
         if expected is None:
             return self._refused("source", node, "a member of the cluster")
@@ -118,6 +140,7 @@ class Identity:
         if epoch < self.epoch and not joining:
             return self._refused("epoch", epoch, self.epoch)
         if epoch > self.epoch and not self.joining():
+            self.on_epoch_seen(node, epoch)
             return self._refused("epoch", epoch, self.epoch)
         return None
 

@@ -206,8 +206,7 @@ class Peer:
             raise PeerRefused(f"{self.node} at {self.address} answered the handshake with {len(answer)} bytes that do not parse") from None
         if notice.HasField("refused"):
             self._counters.refused += 1
-            if notice.refused.incarnation and notice.refused.field not in {"cluster_id", "target", "version"}:
-                self._identity.on_incarnation_seen(self.node, notice.refused.incarnation)
+            self._identity.refused_by(self.node, notice.refused)
             raise PeerRefused(f"{self.node} at {self.address} refused this node: {describe(notice.refused)}")
         self._identity.judge_accepted(notice.accepted, self.node)
         self._counters.connects += 1

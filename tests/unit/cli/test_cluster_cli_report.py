@@ -151,6 +151,16 @@ def test_a_wiped_node_is_told_with_both_numbers_and_the_command_that_helps() -> 
     assert "n1: not connected to n2: refused n2: incarnation" in text
 
 
+def test_a_fenced_node_and_one_that_waits_to_found_are_told() -> None:
+    found = answers(LEADER, status("n2", fenced_by_epoch=1), status("n3", founding="this data directory is empty: waiting"))
+
+    report = report_of(found)
+
+    assert any(note.startswith("n2: fenced: the cluster was recovered as epoch 1 without it") for note in report.notes)
+    assert "n3: this data directory is empty: waiting" in report.notes
+    assert [line for line in shown(found).splitlines() if line.startswith("n2 ") and "fenced" in line]
+
+
 def test_a_removed_node_and_a_stranger_are_told() -> None:
     without = replace(MEMBERSHIP, voters=("n1", "n2"), members={node: MEMBERSHIP.members[node] for node in ("n1", "n2")})
     leader = replace(LEADER, membership=without, peers=(peer("n2", BIG),))

@@ -22,6 +22,7 @@ from replog.raft.roles import (
     PRE_VOTE_LOST,
     PRE_VOTE_WON,
     QUORUM_LOST,
+    STEPPED_DOWN,
     TRANSFER,
     TRANSITIONS,
     TermRule,
@@ -136,6 +137,7 @@ WALKS: dict[str, Callable[[RaftCore], None]] = {
     QUORUM_LOST: silence,
     HANDED_OVER: handed_over,
     DISK_STALLED: stall,
+    STEPPED_DOWN: lambda core: core.step_down(),
     MEMBERSHIP: change_membership,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -85,6 +86,67 @@ def test_a_refused_incarnation_is_told_too() -> None:
 
     assert ours.judge(identity("a", incarnation=42).hello("b")) is not None
     assert seen == [("a", 42)]
+
+
+@pytest.mark.parametrize("joining", [True, False])
+def test_a_log_is_told_of_whoever_calls_and_whoever_answers(joining: bool) -> None:
+    seen: list[str] = []
+    ours = identity("b", on_log_seen=seen.append)
+    theirs = identity("a", joining=lambda: joining)
+
+    assert ours.judge(theirs.hello("b")) is None
+    ours.judge_accepted(theirs.accepted(), "a")
+
+    assert seen == ([] if joining else ["a", "a"])
+
+
+def test_a_refusal_for_the_incarnation_tells_that_the_other_has_a_log() -> None:
+    seen: list[str] = []
+    ours = identity("b", incarnation=12, on_log_seen=seen.append, joining=lambda: True)
+    refused = identity("a", incarnation=1, expected_incarnation=lambda _: 11).judge(ours.hello("a"))
+    assert refused is not None
+
+    ours.refused_by("a", refused)
+
+    assert seen == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("incarnation", "recorded", "joining", "told"),
+    [(7, 7, False, True), (7, 0, False, True), (8, 7, False, False), (7, 7, True, False)],
+    ids=["the recorded directory", "none recorded", "another directory", "we have no log"],
+)
+def test_a_higher_epoch_is_told_where_the_directory_is_the_recorded_one(incarnation: int, recorded: int, joining: bool, told: bool) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def ours() -> Identity:
+        return identity(
+            "b",
+            expected_incarnation=lambda _: recorded,
+            on_epoch_seen=lambda node, epoch: seen.append((node, epoch)),
+            joining=lambda: joining,
+        )
+
+    recovered = identity("a", incarnation=incarnation, epoch=3)
+    refused = recovered.judge(identity("b").hello("a"))
+    assert refused is not None
+
+    ours().judge(recovered.hello("b"))
+    with suppress(PeerRefused):
+        ours().judge_accepted(recovered.accepted(), "a")
+    ours().refused_by("a", refused)
+
+    assert seen == ([("a", 3)] * 3 if told else [])
+
+
+def test_a_refusal_that_makes_no_sense_tells_nothing() -> None:
+    seen: list[tuple[str, int]] = []
+    ours = identity("b", epoch=3, on_epoch_seen=lambda node, epoch: seen.append((node, epoch)))
+
+    for expected in ("", "x", "-1", "2", "9" * 30):
+        ours.refused_by("a", pb.Refused(field="epoch", expected=expected, incarnation=1))
+
+    assert seen == []
 
 
 def test_a_foreign_cluster_tells_nothing_of_incarnations() -> None:
