@@ -9,14 +9,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from random import Random
 from typing import Final, TextIO
 
-from replog.testing.determinism import compare_in_two_processes
+from replog.testing.determinism import ZONES, NotAStateMachine, compare_processes, load
 from replog.testing.draw import to_html
 from replog.testing.faults import PROFILES
 from replog.testing.history import HistoryMalformed, Operation, dump
 from replog.testing.history_formats import parse
 from replog.testing.linearizability import CONFIGURATIONS_MAX, Verdict, check
+from replog.testing.machine_checks import StateMachineFault
+from replog.testing.machine_suite import COMMANDS_DRAWN, Commands, check_state_machine
 from replog.testing.models import MODELS, Model
 from replog.testing.mutants import ALL, planted
 from replog.testing.run import run
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str], out: TextIO | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         code = chosen.run(chosen, out)
-    except (HistoryMalformed, OSError) as error:
+    except (HistoryMalformed, NotAStateMachine, OSError) as error:
         print(f"replog.testing {chosen.command}: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
         return EXIT_UNUSABLE
     assert isinstance(code, int)
@@ -69,13 +73,28 @@ def _parser() -> argparse.ArgumentParser:
     once.set_defaults(run=_run)
     listing = commands.add_parser("mutants", help="list the mutants and the seeds that find them")
     listing.set_defaults(run=_mutants)
-    twice = commands.add_parser(
-        "determinism", help="apply a state machine's commands in two processes with different hash seeds, and compare"
+    machine = commands.add_parser("machine", help="is a state machine of yours what replog needs? (docs/state-machines.md)")
+    _takes_machine(machine)
+    machine.add_argument("--queries", metavar="FILE", help="file with one query a line, for StateMachine.query")
+    machine.add_argument("--seeds", type=int, default=10, help="simulated clusters (default %(default)s)")
+    machine.add_argument("--seed", type=int, default=1, help="of all that is drawn (default %(default)s)")
+    machine.add_argument("--no-rubbish", action="store_true", help="do not try commands that nobody meant")
+    machine.add_argument("--any-snapshot-bytes", action="store_true", help="equal states may have snapshots with different bytes")
+    machine.set_defaults(run=_machine)
+    alone = commands.add_parser(
+        "determinism", help="that part alone: apply the commands in processes with different hash seeds, and compare"
     )
-    twice.add_argument("machine", help="module:Class of a StateMachine that can be made without arguments")
-    twice.add_argument("commands", help="file with one command a line")
-    twice.set_defaults(run=_determinism)
+    _takes_machine(alone)
+    alone.set_defaults(run=_determinism)
     return parser
+
+
+def _takes_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machine", help="module:Class (or path/to/file.py:Class) of a StateMachine that can be made without arguments")
+    parser.add_argument(
+        "commands", help="file with one command a line, or module:function of a function that draws a command from a random.Random"
+    )
+    parser.add_argument("--hex", action="store_true", help="lines of the files are hexadecimal")
 
 
 def _check(chosen: argparse.Namespace, out: TextIO) -> int:
@@ -128,11 +147,56 @@ def _mutants(_: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
+def _machine(chosen: argparse.Namespace, out: TextIO) -> int:
+    try:
+        report = check_state_machine(
+            chosen.machine,
+            _commands(chosen),
+            queries=_lines(chosen.queries, as_hex=chosen.hex) if chosen.queries else (),
+            seeds=chosen.seeds,
+            seed=chosen.seed,
+            rubbish=not chosen.no_rubbish,
+            compare_snapshots=not chosen.any_snapshot_bytes,
+        )
+    except StateMachineFault as fault:
+        out.write(f"{chosen.machine} breaks a rule: {fault}\n")
+        return 1
+    out.write(report.describe() + "\n")
+    return 0
+
+
 def _determinism(chosen: argparse.Namespace, out: TextIO) -> int:
-    commands = _read(chosen.commands).splitlines()
-    difference = compare_in_two_processes(chosen.machine, [command.encode() for command in commands])
-    out.write(f"{chosen.machine}: {difference or f'equal results and snapshots after {len(commands)} commands'}\n")
-    return 1 if difference else 0
+    commands = _commands(chosen)
+    drawn = [commands(Random(number)) for number in range(COMMANDS_DRAWN)] if callable(commands) else commands
+    difference = compare_processes(chosen.machine, drawn)
+    same = f"equal results, digests and snapshots in {len(ZONES)} processes after {len(drawn)} commands"
+    out.write(f"{chosen.machine}: {difference.text if difference is not None else same}\n")
+    return 1 if difference is not None else 0
+
+
+def _commands(chosen: argparse.Namespace) -> Commands:
+    """From a file, or a function that draws them where the name is one."""
+    name: str = chosen.commands
+    if ":" in name and not Path(name).exists():
+        draw = load(name)
+        if not callable(draw):
+            raise NotAStateMachine(f"{name} is a {type(draw).__name__}, not a function that draws a command")
+        made: Commands = draw
+        return made
+    return _lines(name, as_hex=chosen.hex)
+
+
+def _lines(path: str, *, as_hex: bool) -> list[bytes]:
+    """Each line is a command or query, as UTF-8 or in hexadecimal; empty lines are left out."""
+    found: list[bytes] = []
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(bytes.fromhex(line) if as_hex else line.encode())
+        except ValueError:
+            raise NotAStateMachine(f"{path}, line {number}: {line[:60]!r} is not hexadecimal") from None
+    return found
 
 
 def _read(path: str) -> str:

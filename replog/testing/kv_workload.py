@@ -1,11 +1,12 @@
 """The simulator's own state machine and workload: a small key-value store whose every answer can be judged.
 
-`Workload` is what a user implements to send another state machine through the simulator (see ``docs/testing.md``): how to make one, which
+`Workload` is what a user implements to send another state machine through the simulator (`replog.testing.machine_workload` does, for any state machine): how to make one, which
 operations clients draw, and a sequential model for the history.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ class Workload(Protocol):
 
     def digest(self, machine: StateMachine) -> int | None:
         """A digest of the whole state, cheap enough for every command; None: none, states are then compared by their snapshots at the end."""
+        ...
+
+    def comparable(self, machine: StateMachine) -> bytes:
+        """Bytes that are equal for equal states, and different for different ones: compared at the end."""
         ...
 
 
@@ -191,3 +196,13 @@ class KvWorkload:
 
     def digest(self, machine: StateMachine) -> int | None:
         return machine.digest if isinstance(machine, KvMachine) else None
+
+    def comparable(self, machine: StateMachine) -> bytes:
+        return snapshot_body(machine)
+
+
+def snapshot_body(machine: StateMachine) -> bytes:
+    """The body of a snapshot of the state as it is now."""
+    sink = io.BytesIO()
+    machine.snapshot().write(sink)
+    return sink.getvalue()
