@@ -256,8 +256,10 @@ class State:
         return True
 
     def tell_membership_committed(self, index: Index, before: Membership, membership: Membership) -> None:
+        """A node that was removed and added again passes by its removal when it catches up: it is removed only if the membership in force lacks it too."""
         self.events.append(MembershipCommitted(index=index, membership=membership))
-        if self.node_id in before.nodes and self.node_id not in membership.nodes:
+        node = self.node_id
+        if node in before.nodes and node not in membership.nodes and node not in self.membership.nodes:
             self.events.append(RemovedFromMembership(index=index))
 
     def adopt_membership(self, index: Index, membership: Membership) -> None:
@@ -282,3 +284,6 @@ class State:
         if self.history.truncate(first_dropped):
             self.membership = self.history.current
             self.events.append(MembershipChanged(index=self.history.index, membership=self.membership, rolled_back=True))
+            is_lacking = self.node_id not in self.membership.nodes and self.history.last_member(self.node_id) is not None
+            if is_lacking and self.history.index <= log.committed_index:
+                self.events.append(RemovedFromMembership(index=self.history.index))  # it was added again, and that was lost

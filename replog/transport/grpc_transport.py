@@ -28,6 +28,8 @@ from replog.types import NodeId
 
 logger = logging.getLogger("replog.transport")
 
+REFUSALS_REMEMBERED_MAX: Final = 256
+"""Strangers may come under any name; when so many are remembered, all are forgotten and told once more."""
 HELLO_SECONDS_MAX: Final = 5.0
 """A stream that has not said hello by then is closed."""
 
@@ -48,6 +50,8 @@ class GrpcTransport:
         """Advertised addresses of nodes whose stream to us is open; one is used when something is sent to it that the membership has no address for."""
         self._inbound: dict[NodeId, object] = {}
         """The newest stream of each sender: an older one that is still open (half dead) no longer counts."""
+        self._refusals: dict[NodeId, str] = {}
+        """Why each node was refused last, as people were told."""
         self._streams_open = 0
         self._readers: set[asyncio.Task[None]] = set()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -187,12 +191,13 @@ class GrpcTransport:
         refused = self.identity.judge(hello)
         if refused is not None:
             self.counters.refused += 1
-            logger.warning("%s: refused %s at %s: %s", self.identity.node_id, hello.source, context.peer(), describe(refused))
+            self._tell_refused(hello.source, context.peer(), describe(refused))
             await context.write(pb.Notice(refused=refused).SerializeToString())
             return
         stream = object()
         source: NodeId = hello.source
         self._inbound[source] = stream
+        self._refusals.pop(source, None)
         try:
             await context.write(pb.Notice(accepted=self.identity.accepted()).SerializeToString())
             self._heard_of(source, hello.address)
@@ -202,6 +207,14 @@ class GrpcTransport:
                 del self._inbound[source]
                 self._heard.pop(source, None)
                 self._end_answers_to(source)
+
+    def _tell_refused(self, source: NodeId, where: str, reason: str) -> None:
+        """A refused node calls again and again: people hear of it once for each reason."""
+        is_news = self._refusals.get(source) != reason
+        if len(self._refusals) >= REFUSALS_REMEMBERED_MAX and source not in self._refusals:
+            self._refusals.clear()
+        self._refusals[source] = reason
+        logger.log(logging.WARNING if is_news else logging.DEBUG, "%s: refused %s at %s: %s", self.identity.node_id, source, where, reason)
 
     async def _until_stopped(self, taking: Coroutine[Any, Any, None]) -> None:
         """Like awaiting `taking`, but `stop` ends it as a stream that ends in order (cancelling the handler itself would leave the call open)."""

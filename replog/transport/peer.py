@@ -277,10 +277,11 @@ class Peer:
         self._on_lost(self.node)
 
     def _told(self, error: str) -> None:
-        """Tell people of a change, not of every attempt."""
-        if error and not self.last_error:
-            logger.warning("%s: %s", self._identity.node_id, error)
-        elif not error:
+        """Tell people of a change, not of every attempt; a refusal for another reason is one."""
+        if error:
+            is_news = not self.last_error or ("refused" in error and error != self.last_error)
+            logger.log(logging.WARNING if is_news else logging.DEBUG, "%s: %s", self._identity.node_id, error)
+        else:
             logger.info("%s: connected to %s at %s", self._identity.node_id, self.node, self.address)
         self.last_error = error
 

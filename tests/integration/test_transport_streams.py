@@ -13,7 +13,7 @@ from replog.config import ClusterConfig, NodeConfig
 from replog.errors import ConfigError, PortTaken
 from replog.node.server import NodeServer
 from replog.raft.messages import AppendEntries
-from replog.transport import WireLimits
+from replog.transport import WireLimits, grpc_transport
 from tests.integration.transport_nodes import CODEC, LIMITS, Endpoint, append, free_port, recording_peer, reply, running, until
 
 
@@ -270,6 +270,35 @@ async def test_a_stranger_is_refused_with_both_values_and_delivers_nothing(
         assert b.transport.counters.refused >= 1
         assert b.received == []
         assert a.transport.connected == ()
+
+
+async def test_a_refusal_is_told_to_people_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "replog.transport")
+    a, b = Endpoint("a", fingerprint="beef"), Endpoint("b")
+
+    def told(words: str) -> list[str]:
+        return [record.getMessage() for record in caplog.records if words in record.getMessage()]
+
+    async with running(a, b):
+        a.transport.set_peers({"b": b.address})
+        await until(lambda: b.transport.counters.refused >= 3)
+        assert [line.partition(":")[0] for line in sorted(told("fingerprint"))] == ["a", "b"]
+
+        a.identity.cluster_id = "other"
+        before = b.transport.counters.refused
+        await until(lambda: b.transport.counters.refused >= before + 3)
+
+        assert [line.partition(":")[0] for line in sorted(told("cluster_id"))] == ["a", "b"]
+        assert len(told("fingerprint")) == 2
+
+
+async def test_refusals_of_ever_new_names_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_transport, "REFUSALS_REMEMBERED_MAX", 3)
+    endpoint = Endpoint("b")
+    for number in range(10):
+        endpoint.transport._tell_refused(f"stranger-{number}", "somewhere", "no")
+
+    assert len(endpoint.transport._refusals) <= 3
 
 
 async def test_a_wiped_peer_is_noticed_by_who_calls_it_and_by_who_is_called() -> None:

@@ -9,7 +9,7 @@ import pytest
 from replog.errors import Busy, MembershipRefused, NotLeader, UnknownNode
 from replog.raft import AddLearner, AddVoter, MembershipChange, RaftCore, RemoveNode, UpdateMember
 from replog.raft.events import Event, LearnerCaughtUp, MembershipChanged, MembershipCommitted, RemovedFromMembership, TransferEnded
-from replog.raft.messages import AppendEntries, PreVoteRequest, TimeoutNow, VoteReply
+from replog.raft.messages import AppendEntries, EntryRange, PreVoteRequest, TimeoutNow, VoteReply
 from replog.testing.cores import members
 from replog.types import Member, Membership, Role
 from tests.unit.raft.support import (
@@ -482,6 +482,35 @@ def test_a_node_that_is_removed_and_added_again_starts_over() -> None:
     core.receive(accept(core, "2", 3))
     tick(core, 3)
     assert core.membership.learners == ("3",), "not promoted for what it held in its former life"
+
+
+def catch_up(core: RaftCore, memberships: dict[int, Membership], last: int, *, commit: int) -> list[Event]:
+    """Append entries of term 2 behind 1, those `memberships` among them; what the core tells of it."""
+    entries = EntryRange(
+        first_index=2, last_index=last, terms=((2, 2),), memberships=tuple((at, one) for at, one in memberships.items() if at <= last)
+    )
+    core.receive(
+        AppendEntries(source="2", target="1", term=2, prev_index=1, prev_term=1, committed_index=commit, entries=entries, frames="frames")
+    )
+    return list(turn(core).events)
+
+
+def test_a_server_that_was_added_again_passes_by_its_removal_without_a_word_of_it() -> None:
+    without, again = members("23"), members("23", "1")
+
+    events = catch_up(make(log=[1]), {3: without, 6: again}, 8, commit=8)
+
+    assert [event.index for event in only(MembershipCommitted, events)] == [3, 6]
+    assert only(RemovedFromMembership, events) == []
+
+
+def test_a_removal_is_told_when_the_entry_that_added_the_server_again_is_lost() -> None:
+    core = make(log=[1])
+    assert only(RemovedFromMembership, catch_up(core, {3: members("23"), 6: members("23", "1")}, 8, commit=4)) == []
+
+    core.receive(append("3", "1", 3, (4, 2), [3]))
+
+    assert [event.index for event in only(RemovedFromMembership, turn(core).events)] == [3]
 
 
 @pytest.mark.parametrize("change", [RemoveNode(node="1"), AddLearner(node="1")], ids=["removed", "demoted"])
