@@ -147,7 +147,7 @@ def _check_consistency(name: str) -> Any:
 # --- The key-value store ----------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Set KEY to VALUE; prints the new revision.")
 def put(
     key: Key,
     value: Value,
@@ -197,7 +197,7 @@ def delete(
         raise NotSo(f"{key}: no such key")
 
 
-@app.command()
+@app.command(short_help="Set KEY to VALUE if it is as expected.")
 def cas(
     key: Key,
     value: Value,
@@ -223,7 +223,7 @@ def cas(
         raise NotSo(f"{key}: not swapped, it " + (f"has revision {result.revision}" if result.revision else "is absent"))
 
 
-@app.command()
+@app.command(short_help="Print keys, revisions and values, by prefix.")
 def scan(
     prefix: Annotated[str, typer.Argument(help="Keys that begin with this; empty: all.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many keys.")] = 1000,
@@ -253,7 +253,7 @@ def scan(
 # --- The cluster ------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Show every node: role, term, commit, log.")
 def status(endpoints: Endpoints = None, directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
     """Show every node: role, term, leader, commit, applied, log; and the membership. Exit code 1 when no node leads."""
     from cluster.table import print_statuses
@@ -292,7 +292,7 @@ def bench_node(config: Annotated[str, typer.Option("--config")]) -> None:
     raise SystemExit(run(load(config, os.environ), control=run_in_node))
 
 
-@app.command()
+@app.command(short_help="Run a cluster of local processes, shown live.")
 def up(
     nodes: Annotated[int, typer.Option("--nodes", min=1, max=7, help="How many nodes.")] = 3,
     directory: Directory = DEFAULT_DIRECTORY,
@@ -304,7 +304,7 @@ def up(
     raise SystemExit(_run(run_up(directory, nodes, port)))
 
 
-@app.command()
+@app.command(short_help="Kill nodes under load; prove that nothing is lost.")
 def demo(
     as_json: AsJson = False,
     clients: Annotated[int, typer.Option("--clients", min=1, max=64, help="Clients that write all the while.")] = 4,
@@ -336,7 +336,7 @@ def demo(
     raise SystemExit(0 if report.ok else 1)
 
 
-@app.command()
+@app.command(short_help="Put real nodes under fire; judge every promise.")
 def chaos(
     minutes: Annotated[
         float, typer.Option("--minutes", min=0.05, help="How long faults are put in; start, healing and checks come on top.")
@@ -381,7 +381,7 @@ def chaos(
     )
 
 
-@app.command()
+@app.command(short_help="Measure durable nodes on this machine.")
 def bench(
     in_flight: Annotated[
         list[int], typer.Option("--in-flight", min=1, help="Operations in flight; give it several times for several runs.")
@@ -402,9 +402,20 @@ def bench(
         str | None, typer.Option("--peers", help="With --compare: the peers' script; default: ../shared/bench/peers.py.")
     ] = None,
     svg: Annotated[str | None, typer.Option("--svg", help="With --compare: write the picture into this file.")] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", help="Measure how cost grows: cost, payload, nodes, memory, startup, failover or all; may be given several times."),
+    ] = None,
+    entries: Annotated[int, typer.Option("--entries", help="With --scale: entries of the longest log and of the memory's run.")] = 10_000_000,
+    times: Annotated[int, typer.Option("--times", help="With --scale failover: how many leaders are killed.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Measure durable nodes on this machine: data sync on, every write acknowledged by a majority."""
+    if scale:
+        from cluster.bench_scale import ScaleOptions, run_scale
+
+        _run(run_scale(scale, ScaleOptions(seconds=seconds, entries=entries, times=times, directory=directory)))
+        return
     if compare:
         from cluster.bench_compare import run_comparison
 

@@ -28,9 +28,7 @@ from replog.wal.segment import segment_name
 
 _FS: Final = OS_FILE_SYSTEM
 
-app = typer.Typer(
-    name="wal", help="The write-ahead log: make, look at, check, repair, rewrite, measure.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(name="wal", help="The write-ahead log: make, check, repair, measure.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def register(root: typer.Typer) -> None:
@@ -84,7 +82,7 @@ def init(
         emit_one(form, report.as_json())
 
 
-@app.command()
+@app.command(short_help="Segments, settings, ranges and sizes.")
 def describe(directory: Path = DIRECTORY, limit: str = LIMIT, as_json: bool = JSON_OPTION, as_yaml: bool = YAML_OPTION) -> None:
     """Segments, settings, ranges and sizes, from the headers and the last segment."""
     form = form_of(as_json, as_yaml)
@@ -125,7 +123,7 @@ def dump(
         raise typer.Exit(EXIT_DAMAGE)
 
 
-@app.command()
+@app.command(short_help="Cut a damaged log; keep what is cut.")
 def repair(
     directory: Path = DIRECTORY,
     yes: bool = typer.Option(False, "--yes", help="Do it. Without this, only say what would be done."),
@@ -156,7 +154,7 @@ def repair(
         raise typer.Exit(EXIT_DAMAGE)
 
 
-@app.command()
+@app.command(short_help="Write a log again with other settings.")
 def rewrite(
     source: Path = typer.Argument(..., help="The log to read; it is not changed.", show_default=False),
     target: Path = typer.Argument(..., help="The new log's directory; must not exist, or be empty.", show_default=False),
@@ -190,7 +188,7 @@ def rewrite(
         emit_one(form, result.as_json())
 
 
-app.command()(wal_bench.bench)
+app.command(short_help="Measure the log beside bare writes and syncs.")(wal_bench.bench)
 
 
 def _finish(form: Form, report: wal_report.LogReport) -> None:
