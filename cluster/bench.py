@@ -22,6 +22,7 @@ from cluster.config import APPS
 from cluster.launch import LocalCluster
 from cluster.load import LoadResult, Operation, closed_loop
 from cluster.node import quieten_garbage_collection
+from cluster.processes import cpu_seconds
 from replog.config import check_choice, check_range
 from replog.errors import OperatorError
 from replog.node.node import Node
@@ -106,17 +107,18 @@ async def run_in_node(node: Node, line: str) -> None:
             operation = read_operation(options, node.query)
         else:
             operation = write_operation(options, node.propose, node.propose_many)
-        started = time.process_time()
+        started, persists = time.process_time(), node.persists
         result = await closed_loop(operation, in_flight=options.in_flight, seconds=options.seconds)
-        answer = row(options, result, cpu_seconds=time.process_time() - started)
+        answer = row(options, result, seconds_used=time.process_time() - started)
+        answer["entries_per_write"] = round(answer["operations_all"] / max(1, node.persists - persists), 1)
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-def row(options: BenchOptions, result: LoadResult, *, cpu_seconds: float) -> dict[str, Any]:
-    """One line of the report. `cpu_us_per_op` is that of the process that drives the load, warm-up left out in proportion."""
-    share = result.seconds / (result.seconds + 0.5)
+def row(options: BenchOptions, result: LoadResult, *, seconds_used: float) -> dict[str, Any]:
+    """One line of the report. `cpu_us_per_op` is that of the process that drives the load, over the warm-up too."""
     operations = result.operations * options.batch
+    operations_all = operations + result.operations_before * options.batch
     return {
         "system": f"replog ({options.via}, {options.app}{', reads' if options.operation == 'read' else ''})",
         "durable": True,
@@ -129,7 +131,8 @@ def row(options: BenchOptions, result: LoadResult, *, cpu_seconds: float) -> dic
         "batch": options.batch,
         "operations": operations,
         "seconds": round(result.seconds, 3),
-        "cpu_us_per_op": round(cpu_seconds * share / operations * 1e6, 2),
+        "operations_all": operations_all,
+        "cpu_us_per_op": round(seconds_used / operations_all * 1e6, 2),
         "rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
 
@@ -158,12 +161,20 @@ async def run_bench(
         for run in runs:
             leader = await local.wait_leader()
             await asyncio.sleep(_SETTLE_SECONDS)
-            yield await (_embedded(local, leader, run) if run.via == "embedded" else _via_client(local, run))
+            before = {name: cpu_seconds(local.process(name).pid) for name in local.nodes}
+            found = await (embedded(local, leader, run) if run.via == "embedded" else _via_client(local, run))
+            used = {name: cpu_seconds(local.process(name).pid) - before[name] for name in local.nodes}
+            followers = [seconds for name, seconds in used.items() if name != leader]
+            yield found | {
+                "leader_cpu_us_per_op": round(used[leader] / found["operations_all"] * 1e6, 2),
+                "follower_cpu_us_per_op": round(sum(followers) / max(1, len(followers)) / found["operations_all"] * 1e6, 2),
+            }
         await asyncio.to_thread(local.stop_all)
         await local.disconnect()
 
 
-async def _embedded(local: LocalCluster, leader: NodeId, options: BenchOptions) -> dict[str, Any]:
+async def embedded(local: LocalCluster, leader: NodeId, options: BenchOptions) -> dict[str, Any]:
+    """Have `leader`, a `bench-node`, run the load; its row."""
     process = local.process(leader)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -190,4 +201,4 @@ async def _via_client(local: LocalCluster, options: BenchOptions) -> dict[str, A
         quieten_garbage_collection()
         started = time.process_time()
         result = await closed_loop(operation, in_flight=options.in_flight, seconds=options.seconds)
-        return row(options, result, cpu_seconds=time.process_time() - started)
+        return row(options, result, seconds_used=time.process_time() - started)

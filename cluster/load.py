@@ -19,6 +19,8 @@ class LoadResult:
 
     operations: int
     seconds: float
+    operations_before: int
+    """Those of the warm-up."""
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -34,10 +36,13 @@ async def closed_loop(operation: Operation, *, in_flight: int, seconds: float, w
     start = clock() + warmup_seconds
     deadline = start + seconds
     latencies: list[list[float]] = []
+    before = 0
 
     async def worker() -> None:
+        nonlocal before
         while clock() < start:
             await operation()
+            before += 1
         mine: list[float] = []
         latencies.append(mine)
         began = clock()
@@ -59,6 +64,7 @@ async def closed_loop(operation: Operation, *, in_flight: int, seconds: float, w
     return LoadResult(
         operations=len(ordered),
         seconds=elapsed,
+        operations_before=before,
         p50_ms=ordered[len(ordered) // 2] * 1e3,
         p99_ms=ordered[len(ordered) * 99 // 100] * 1e3,
         max_ms=ordered[-1] * 1e3,

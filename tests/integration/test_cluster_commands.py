@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -214,3 +215,32 @@ def test_bench_prints_lines_with_the_keys_of_the_comparison(via: str, extra: tup
         assert row["durable"] is True
         assert row["ops_per_second"] > 0
         assert 0 < row["p50_ms"] <= row["p99_ms"]
+
+
+def test_bench_measures_how_cost_grows_and_prints_tables() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "bench", "--scale", "startup", "--scale", "memory", "--entries", "2000"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\n\| 2,000 \| \d+ \| \d+\.\d\d \| \d+\.\d\d \|", done.stdout)
+    assert re.search(r"\n\| at rest \| \d\d+ \| \d\d+ \|", done.stdout)
+
+
+def test_bench_kills_leaders_and_measures_the_gap() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "bench", "--scale", "failover", "--times", "1"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\n\| 1 \| \d+\.\d\d \| \d+\.\d\d \| \d+\.\d\d \| 1 - 2 \|", done.stdout)
