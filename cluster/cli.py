@@ -404,9 +404,13 @@ def bench(
     svg: Annotated[str | None, typer.Option("--svg", help="With --compare: write the picture into this file.")] = None,
     scale: Annotated[
         list[str] | None,
-        typer.Option("--scale", help="Measure how cost grows: cost, payload, nodes, memory, startup, failover or all; may be given several times."),
+        typer.Option(
+            "--scale", help="Measure how cost grows: cost, payload, nodes, memory, startup, failover or all; may be given several times."
+        ),
     ] = None,
-    entries: Annotated[int, typer.Option("--entries", help="With --scale: entries of the longest log and of the memory's run.")] = 10_000_000,
+    entries: Annotated[
+        int, typer.Option("--entries", help="With --scale: entries of the longest log and of the memory's run.")
+    ] = 10_000_000,
     times: Annotated[int, typer.Option("--times", help="With --scale failover: how many leaders are killed.")] = 20,
     as_json: AsJson = False,
 ) -> None:
