@@ -150,13 +150,13 @@ class NodeConfig:
     cache_bytes: int = 64 * MIB
     """Newest entries kept in memory for sending and applying; older ones are read from the segments."""
     append_bytes_max: int = MIB
-    """Most bytes of entries in one AppendEntries."""
+    """Most bytes of entries in one AppendEntries; less where the measured way and disk take no more (`replog.node.send_window`)."""
     append_entries_max: int = 32_768
     """Most entries in one AppendEntries."""
     in_flight_messages_max: int = 64
     """Appends to one follower without an answer."""
     in_flight_bytes_max: int = 32 * MIB
-    """... and their bytes."""
+    """... and their bytes; less, as measured."""
     uncommitted_bytes_max: int = 64 * MIB
     """Proposed but not committed bytes above which a proposal raises `Busy`."""
     unapplied_entries_max: int = 1_000_000

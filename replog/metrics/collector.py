@@ -55,3 +55,15 @@ class NodeCollector(Collector):
         for peer in status.peers:
             lag.add_metric([peer.node, peer.state], float(status.last_index - peer.match_index))
         yield lag
+        acknowledgement = GaugeMetricFamily(
+            "replog_peer_acknowledgement_seconds", "Mean time of late from sending an append to its acknowledgement", labels=["peer"]
+        )
+        for node, seconds in status.acknowledgement_seconds.items():
+            acknowledgement.add_metric([node], seconds)
+        yield acknowledgement
+        window = GaugeMetricFamily(
+            "replog_peer_window_bytes", "Bytes of entries that may be on their way to a follower, as measured", labels=["peer"]
+        )
+        for peer in status.peers:
+            window.add_metric([peer.node], float(peer.window_bytes))
+        yield window

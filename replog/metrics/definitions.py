@@ -64,6 +64,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("replog_voters", "gauge", "Voters in the membership in force", lambda s, _: len(s.membership.all_voters)),
     Metric("replog_learners", "gauge", "Learners in the membership in force", lambda s, _: len(s.membership.learners)),
     Metric("replog_pending_proposals", "gauge", "Proposals that wait for their result", lambda _, c: c.pending_proposals),
+    Metric("replog_turn_bytes_max", "gauge", "Most bytes of proposals in one turn, as measured", lambda s, _: s.turn_bytes_max),
     Metric("replog_turns", "counter", "Turns of the owner", lambda _, c: c.turns),
     Metric("replog_persists", "counter", "Batches made durable", lambda _, c: c.persists),
     Metric("replog_persists_inline", "counter", "... of them on the loop and not in the thread", lambda _, c: c.inline_persists),

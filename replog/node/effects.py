@@ -46,6 +46,9 @@ class Inputs:
     now_ticks: int = 0
     """Ticks of monotonic time since the node started."""
 
+    windows: dict[NodeId, int] | None = None
+    """Measured limits on the bytes on their way to a follower, where they changed (`replog.node.send_window`)."""
+
     def __bool__(self) -> bool:
         return bool(
             self.ticks

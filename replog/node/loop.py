@@ -31,6 +31,7 @@ from replog.node.effects import (
 from replog.node.inbox import Inbox
 from replog.node.persister import Persister
 from replog.node.replica import Replica
+from replog.node.send_window import SendWindows
 from replog.node.ticker import Ticker
 from replog.node.turn_size import TurnSize
 from replog.raft.messages import Message
@@ -55,7 +56,10 @@ class OwnerLoop:
         self._transport = transport
         self._persister = persister
         cluster = replica.config.cluster
-        self._turn_size = TurnSize(replica.config.node.turn_bytes_max, cluster.heartbeat_ticks * cluster.tick_ms / 1000 / 2)
+        node = replica.config.node
+        target_seconds = cluster.heartbeat_ticks * cluster.tick_ms / 1000 / 2
+        self._turn_size = TurnSize(node.turn_bytes_max, target_seconds)
+        self.windows = SendWindows(node.in_flight_bytes_max, target_seconds, messages_max=node.in_flight_messages_max)
         self._observers = observers
         self.create_future = asyncio.get_running_loop().create_future
         """For who asks often: asking which loop runs is a system call (Python 3.11)."""
@@ -76,10 +80,12 @@ class OwnerLoop:
 
     def receive(self, messages: Sequence[Message]) -> None:
         """Transport's `Receive`."""
+        self.windows.received(messages, self.ticker.seconds)
         self.inbox.inputs.messages += messages
         self.inbox.wake()
 
     def peer_lost(self, peer: NodeId) -> None:
+        self.windows.lost(peer)
         self.inbox.inputs.peers_lost.append(peer)
         self.inbox.wake()
 
@@ -149,6 +155,11 @@ class OwnerLoop:
             return math.inf
         return (self.ticker.now_ticks() + 1 - fresh) * self.replica.config.cluster.tick_ms / 1000
 
+    def acknowledgement_seconds(self, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
+        """Of those of `nodes` that were measured: mean time of late from sending an append to its acknowledgement."""
+        windows = self.windows.by_node
+        return {node: windows[node].acknowledgement_seconds for node in nodes if node in windows}
+
     # -- the owner -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -163,6 +174,7 @@ class OwnerLoop:
                     await asyncio.sleep(0)
                 inputs = inbox.drain()
                 inputs.now_ticks = self.ticker.now_ticks()
+                inputs.windows = self.windows.take_changed()
                 self.turns += 1
                 for effect in replica.turn(inputs):
                     kind = type(effect)
@@ -186,6 +198,7 @@ class OwnerLoop:
         match effect:
             case Send(messages):
                 self._transport.send(messages)
+                self.windows.sent(messages, self.ticker.seconds)
             case Reply(tickets, results):
                 resolve(tickets, results)
             case ReplyGroup(ticket, results):

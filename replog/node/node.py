@@ -413,6 +413,8 @@ class Node:
             membership=core.membership,
             membership_index=core.membership_index,
             peers=core.peers,
+            acknowledgement_seconds=loop.acknowledgement_seconds([peer.node for peer in core.peers]),
+            turn_bytes_max=loop.inbox.turn_bytes_max,
             transfer_target=core.transfer_target,
             removed=replica.removed,
             fenced_by_epoch=replica.fence.epoch,

@@ -203,6 +203,9 @@ class Replica:
         core = self.core
         core.observe_time(inputs.now_ticks)
         self.snapshots.observe_time(inputs.now_ticks)
+        if inputs.windows is not None:
+            for node, bytes_max in inputs.windows.items():
+                core.limit_in_flight(node, bytes_max)
         for message in inputs.messages:
             if isinstance(message, EdgeMessage):
                 yield from self._on_edge_message(message)

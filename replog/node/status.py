@@ -33,6 +33,10 @@ class NodeStatus:
     """Index of the entry that made the membership in force; 0 for the initial one."""
     peers: tuple[PeerStatus, ...] = ()
     """The leader's view of the others; empty elsewhere."""
+    acknowledgement_seconds: Mapping[NodeId, float] = field(default_factory=dict)
+    """On the leader: mean time of late from sending an append to its acknowledgement, the follower's sync included."""
+    turn_bytes_max: int = 0
+    """Most bytes of proposals that one turn takes in now: configured, or less where the measured sync is slow."""
     transfer_target: NodeId | None = None
     removed: bool = False
     fenced_by_epoch: int = 0

@@ -26,6 +26,10 @@ class Ticker:
         """Ticks of monotonic time since the ticker was made."""
         return int((time.monotonic() - self._start) / self._seconds)
 
+    def seconds(self) -> float:
+        """Monotonic time since the ticker was made."""
+        return time.monotonic() - self._start
+
     def start(self) -> None:
         self._arm()
 

@@ -335,6 +335,15 @@ class RaftCore:
             replication.change_progress(s, peer, "snapshot failed")
             peer.paused = True
 
+    def limit_in_flight(self, target: NodeId, bytes_max: int) -> None:
+        """From now on have at most `bytes_max` bytes of entries on their way to `target` (one append may pass it), and half of that in one append.
+
+        What the edge has measured, below the configured limits; it holds for this leadership."""
+        peer = self._s.peers.get(target)
+        if peer is not None:
+            peer.window_bytes = bytes_max
+            self._s.sends_wanted = True
+
     def peer_lost(self, target: NodeId) -> None:
         """The connection to `target` broke, or messages to it were dropped: what was in flight is unknown."""
         s = self._s
@@ -468,6 +477,7 @@ class RaftCore:
                     next_index=peer.next_index,
                     in_flight_messages=len(peer.in_flight),
                     in_flight_bytes=peer.in_flight_bytes,
+                    window_bytes=min(peer.window_bytes, s.config.in_flight_bytes_max),
                     recently_active=replication.is_active(s, peer),
                     is_learner=not s.membership.is_voter(peer.node),
                 )

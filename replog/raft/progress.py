@@ -49,6 +49,7 @@ class Progress:
         "paused",
         "pending_snapshot",
         "state",
+        "window_bytes",
     )
 
     def __init__(self, node: NodeId, next_index: Index, active_at_tick: int) -> None:
@@ -65,6 +66,8 @@ class Progress:
         self.in_flight: deque[tuple[Index, int]] = deque()
         """In REPLICATE: (last index, bytes) of each append without an answer."""
         self.in_flight_bytes = 0
+        self.window_bytes = INDEX_MAX
+        """Measured limit on `in_flight_bytes`, below the configured one; INDEX_MAX: not measured."""
         self.active_at_tick = active_at_tick
         """The leader's tick count when it last heard of this follower."""
         self.commit_sent: Index = 0

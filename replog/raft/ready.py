@@ -80,6 +80,8 @@ class PeerStatus:
     next_index: Index
     in_flight_messages: int
     in_flight_bytes: int
+    window_bytes: int = 0
+    """So many bytes may be in flight: configured, or less as measured."""
     recently_active: bool
     is_learner: bool
 

@@ -47,7 +47,11 @@ def flush(state: State) -> None:
 
 def window_is_full(state: State, peer: Progress) -> bool:
     config = state.config
-    return len(peer.in_flight) >= config.in_flight_messages_max or peer.in_flight_bytes >= config.in_flight_bytes_max
+    return (
+        len(peer.in_flight) >= config.in_flight_messages_max
+        or peer.in_flight_bytes >= peer.window_bytes
+        or peer.in_flight_bytes >= config.in_flight_bytes_max
+    )
 
 
 def announce_commit(state: State) -> None:
@@ -73,7 +77,8 @@ def send_append(state: State, peer: Progress, end: Index) -> bool:
     entries: EntryRange | None = None
     if first <= end:
         config = state.config
-        entries = range_of(state, first, log.last_within(first, end, config.append_bytes_max, config.append_entries_max))
+        bytes_max = min(config.append_bytes_max, peer.window_bytes // 2)  # half of it: one is on its way while the other is synced
+        entries = range_of(state, first, log.last_within(first, end, bytes_max, config.append_entries_max))
     state.before_sync.append(
         AppendEntries(
             source=state.node_id,

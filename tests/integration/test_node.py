@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from prometheus_client import generate_latest
 
 from replog.errors import (
     CommandFailed,
@@ -18,6 +19,7 @@ from replog.errors import (
     Unavailable,
 )
 from replog.node.node import Node
+from replog.node.send_window import WINDOW_BYTES_FIRST
 from replog.statemachine import CommandError
 from replog.storage.interface import Storage, Write
 from tests.integration.cluster_of_nodes import NodeCluster, nodes, until
@@ -284,3 +286,21 @@ def test_a_node_that_is_not_among_the_initial_members_is_refused_by_name() -> No
 
     with pytest.raises(ConfigError, match="node_id: found 'n9', allowed: one of initial_members: n1, n2, n3"):
         Node(cluster.cluster, cluster.config("n1").__class__(node_id="n9", data_dir="x"), Register())
+
+
+async def test_the_measured_ways_to_the_followers_are_shown() -> None:
+    async with nodes(3) as cluster:
+        leader = await cluster.leader()
+        for _ in range(20):
+            await leader.propose(b"x" * 1000)
+        await until(lambda: len(leader.status().acknowledgement_seconds) == 2)
+
+        status = leader.status()
+        assert all(0 < seconds < 5 for seconds in status.acknowledgement_seconds.values())
+        assert {peer.window_bytes for peer in status.peers} <= {WINDOW_BYTES_FIRST * 2**n for n in range(6)}
+        assert status.turn_bytes_max == leader.config.turn_bytes_max
+        metrics = generate_latest(leader.registry).decode()
+        for follower in cluster.followers():
+            assert f'replog_peer_acknowledgement_seconds{{peer="{follower.config.node_id}"}}' in metrics
+            assert f'replog_peer_window_bytes{{peer="{follower.config.node_id}"}}' in metrics
+            assert not follower.status().acknowledgement_seconds
