@@ -47,18 +47,24 @@ class Entries:
         return frames.slice(entries.first_index, entries.last_index)
 
     def attach(self, messages: Sequence[CoreMessage]) -> list[Message]:
-        """Fill the ranges of appends with their bytes; one that spans batches becomes one message a batch."""
+        """Fill the ranges of appends with their bytes; one that spans batches becomes one message a batch. Followers in step share a range, and so get the
+        same pieces, cut once; the transport knows them by that and encodes them once."""
         filled: list[Message] = []
+        fetched: EntryRange | None = None
+        pieces: list[EntryFrames] = []
         for message in messages:
             if isinstance(message, AppendEntries) and message.entries is not None:
-                filled += self._attach_frames(message, message.entries)
+                if message.entries is not fetched:
+                    fetched = message.entries
+                    pieces = list(self.fetch(fetched.first_index, fetched.last_index, self._append_bytes_max))
+                filled += self._attach_frames(message, pieces)
             else:
                 filled.append(message)
         return filled
 
-    def _attach_frames(self, message: AppendEntries, entries: EntryRange) -> Iterator[AppendEntries]:
+    def _attach_frames(self, message: AppendEntries, pieces: Sequence[EntryFrames]) -> Iterator[AppendEntries]:
         prev_index, prev_term = message.prev_index, message.prev_term
-        for frames in self.fetch(entries.first_index, entries.last_index, self._append_bytes_max):
+        for frames in pieces:
             yield AppendEntries(
                 source=message.source,
                 target=message.target,

@@ -21,13 +21,13 @@ Installing a received snapshot, and what a crash between any two steps leaves::
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import BinaryIO
 
 from replog.codec import decode_membership
-from replog.config import ClusterConfig, NodeConfig
+from replog.config import KIB, ClusterConfig, NodeConfig
 from replog.errors import DirectoryExposed, DirectoryLocked, MalformedMessage, SnapshotDamaged, StorageError, StorageFailed, WalDamaged
 from replog.filesystem import OS_FILE_SYSTEM, FileSystem, Lock, LockHeld, join
 from replog.snapshot.files import storage_error
@@ -41,6 +41,8 @@ from replog.wal import Recovery
 
 LOCK_NAME = "lock"
 _MEMBERSHIP = int(EntryKind.MEMBERSHIP)
+_JOINED_BYTES_MAX = 128 * KIB
+"""Batches below it are joined into one write: a system call costs what copying so much does."""
 
 
 def _draw_incarnation() -> int:
@@ -191,11 +193,16 @@ class DiskStorage:
             return
         log = self._log
         assert batches[0].first_index == log.next_sequence
-        if len(batches) == 1:
-            log.write_frames(batches[0].buffer, batches[0].ends)
-        else:
-            assert all(before.last_index + 1 == after.first_index for before, after in pairwise(batches))
-            log.write_frames(b"".join([frames.buffer for frames in batches]), join_ends(batches))
+        assert all(before.last_index + 1 == after.first_index for before, after in pairwise(batches))
+        small: list[EntryFrames] = []
+        for frames in batches:
+            if frames.size_bytes < _JOINED_BYTES_MAX:
+                small.append(frames)
+                continue
+            self._write_joined(small)
+            small.clear()
+            log.write_frames(frames.buffer, frames.ends)
+        self._write_joined(small)
         log.sync()
         for frames in batches:
             if _MEMBERSHIP in frames.kinds:
@@ -203,6 +210,13 @@ class DiskStorage:
         if log.segment_count > self._segment_count:
             self._vouch()
         self._segment_count = log.segment_count
+
+    def _write_joined(self, batches: Sequence[EntryFrames]) -> None:
+        """Small batches in one write; copying a large one would cost more than a write of its own."""
+        if len(batches) == 1:
+            self._log.write_frames(batches[0].buffer, batches[0].ends)
+        elif batches:
+            self._log.write_frames(b"".join([frames.buffer for frames in batches]), join_ends(batches))
 
     def _note_epoch(self, frames: EntryFrames) -> None:
         for position, kind in enumerate(frames.kinds):
