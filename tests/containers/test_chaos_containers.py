@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -15,36 +14,13 @@ from cluster.chaos_judge import Historian, State, judge_states, read_state
 from replog.client.client import ReplogClient
 from replog.types import NodeId
 from tests.containers import images
-from tests.containers.test_compose import NODES, Compose
+from tests.containers.compose import NODES, Compose
 
 pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(900)]
 
 FAULT_SECONDS = 3.0
 SERVED_SECONDS_MAX = 60.0
 """From a healing to the next answers; the machine may be busy with the containers' health checks."""
-
-
-@pytest.fixture(scope="module")
-def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
-    missing = images.engine_missing()
-    if missing:
-        pytest.skip(missing)
-    workdir = tmp_path_factory.mktemp("containers")
-    try:
-        base = images.base_image(workdir)
-    except images.NoImage as reason:
-        pytest.skip(str(reason))
-    context = workdir / "context"
-    context.mkdir()
-    images.build_context(context)
-    project = Compose(context, base)
-    project("build", seconds=600)
-    try:
-        project("up", "--detach", "--no-build")
-        project.wait_healthy(*NODES)
-        yield project
-    finally:
-        project("down", "--volumes", "--remove-orphans")
 
 
 class Containers:
