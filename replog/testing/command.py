@@ -8,24 +8,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Final, TextIO
 
 from replog.testing.determinism import ZONES, NotAStateMachine, compare_processes, load
 from replog.testing.draw import to_html
-from replog.testing.faults import PROFILES
-from replog.testing.history import HistoryMalformed, Operation, dump
+from replog.testing.history import HistoryMalformed, Operation
 from replog.testing.history_formats import parse
 from replog.testing.linearizability import CONFIGURATIONS_MAX, Verdict, check
 from replog.testing.machine_checks import StateMachineFault
 from replog.testing.machine_suite import COMMANDS_DRAWN, Commands, check_state_machine
 from replog.testing.models import MODELS, Model
-from replog.testing.mutants import ALL, planted
-from replog.testing.run import run
-from replog.testing.shrink import shrink
-from replog.testing.simulator import Plan
+from replog.testing.simulation_command import add_commands
 
 EXIT: Final = {Verdict.LINEARIZABLE: 0, Verdict.NOT_LINEARIZABLE: 1, Verdict.UNKNOWN: 3}
 EXIT_UNUSABLE: Final = 2
@@ -61,18 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--configurations-max", type=int, default=CONFIGURATIONS_MAX, help="budget per key; used up means unknown (default %(default)s)"
     )
     judge.set_defaults(run=_check)
-    once = commands.add_parser("run", help="simulate one seed, or several, and check every property")
-    once.add_argument("--seed", type=int, required=True)
-    once.add_argument("--seeds", type=int, default=1, help="so many seeds, from --seed on (default 1)")
-    once.add_argument("--profile", choices=sorted(PROFILES), default="swarm")
-    once.add_argument("--storm-seconds", type=float, default=8.0, help="virtual seconds of faults (default %(default)s)")
-    once.add_argument("--trace", action="store_true", help="print what happens as it happens")
-    once.add_argument("--mutant", help="plant this mutant first (see replog.testing.mutants)")
-    once.add_argument("--shrink", action="store_true", help="make a failure short")
-    once.add_argument("--history", metavar="OUT", help="write the history of the (last) run as JSON lines")
-    once.set_defaults(run=_run)
-    listing = commands.add_parser("mutants", help="list the mutants and the seeds that find them")
-    listing.set_defaults(run=_mutants)
+    add_commands(commands)
     machine = commands.add_parser("machine", help="is a state machine of yours what replog needs? (docs/state-machines.md)")
     _takes_machine(machine)
     machine.add_argument("--queries", metavar="FILE", help="file with one query a line, for StateMachine.query")
@@ -113,38 +97,6 @@ def _check(chosen: argparse.Namespace, out: TextIO) -> int:
     if chosen.html:
         out.write(f"picture: {chosen.html}\n")
     return EXIT[result.verdict]
-
-
-def _run(chosen: argparse.Namespace, out: TextIO) -> int:
-    mutant = next((one for one in ALL if one.name == chosen.mutant), None)
-    if chosen.mutant and mutant is None:
-        print(f"replog.testing run: no mutant {chosen.mutant!r}; see replog.testing mutants", file=sys.stderr)  # noqa: T201 - as above
-        return EXIT_UNUSABLE
-    failed = 0
-    with planted(mutant) if mutant is not None else nullcontext():
-        for seed in range(chosen.seed, chosen.seed + chosen.seeds):
-            history: list[Operation] = []
-            plan = Plan(seed=seed, profile=chosen.profile, storm_seconds=chosen.storm_seconds)
-            report = run(plan, on_trace=(lambda line: print(line, file=out)) if chosen.trace else None, history=history)
-            if chosen.shrink and report.broken is not None:
-                shrunk = shrink(report, run)
-                report = shrunk.report
-                out.write(f"shrunk in {shrunk.runs} runs: {', '.join(shrunk.steps) or 'nothing could be taken away'}\n")
-            out.write(report.describe() + "\n")
-            if chosen.seeds == 1:
-                out.writelines(line + "\n" for line in report.coverage.lines())
-            failed += report.broken is not None
-            if chosen.history:
-                with open(chosen.history, "w", encoding="utf-8") as target:
-                    target.writelines(dump(history))
-    return 1 if failed else 0
-
-
-def _mutants(_: argparse.Namespace, out: TextIO) -> int:
-    for mutant in ALL:
-        seeds = ", ".join(f"{profile} {seed}" for profile, seed in mutant.kills) or "no known seed"
-        out.write(f"{mutant.name}: {mutant.breaks} [{seeds}]\n")
-    return 0
 
 
 def _machine(chosen: argparse.Namespace, out: TextIO) -> int:

@@ -3,7 +3,8 @@
 A seed first draws which kinds of fault are on at all, and only then how strong each is. With everything on at once, faults hide each other: a
 cluster that never settles never takes a snapshot. With a few at a time every corner is reached by some seed.
 
-A profile restricts what may be drawn: `swarm` may draw everything.
+A profile restricts what may be drawn: `swarm` may draw everything. A directed profile draws only the number of nodes: it is the weather in which one kind
+of bug shows soon, where swarms meet it rarely.
 """
 
 from __future__ import annotations
@@ -90,6 +91,27 @@ PROFILES: Final[dict[str, tuple[str, ...]]] = {
     "snapshots": ("snapshots", "partitions", "crashes", "drop", "slow_applies", "transfers"),
 }
 """What each profile may draw."""
+DIRECTED: Final[dict[str, Weather]] = {
+    "stale-messages": Weather(
+        operations_per_second=50.0, replay=0.9, reorder=0.2, delay_us_max=60_000, transfers=8.0, crashes=1.0, restart_us_max=100_000
+    ),
+    "lost-tails": Weather(
+        clients=8,
+        operations_per_second=500.0,
+        drop=0.2,
+        partitions=2.0,
+        tells_lost=False,
+        crashes=4.0,
+        blackouts=3.0,
+        restart_us_max=100_000,
+    ),
+    "failing-disks": Weather(operations_per_second=500.0, sync_failures=2.0, crashes=2.0, restart_us_max=100_000),
+    "rotting-disks": Weather(operations_per_second=500.0, rot=2.0, crashes=0.5, restart_us_max=100_000),
+    "interrupted-installs": Weather(operations_per_second=500.0, snapshots=2.0, crashes=6.0, partitions=2.0, restart_us_max=300_000),
+}
+"""Fixed weathers. Messages of old terms arrive late; leaders are cut off with a tail of their own, and everything restarts; disks fail, rot, or lose their
+power, while much is written; processes end inside the installation of a snapshot."""
+ALL_PROFILES: Final = (*PROFILES, *DIRECTED)
 _ALWAYS: Final = {
     "calm": (),
     "quick-restarts": ("crashes",),
@@ -101,6 +123,8 @@ _ALWAYS: Final = {
 
 def draw_weather(random: Random, profile: str = "swarm") -> Weather:
     """A weather of `profile`; raises KeyError for an unknown one."""
+    if profile in DIRECTED:
+        return replace(DIRECTED[profile], nodes=random.choice((3, 3, 5)))
     allowed, always = PROFILES[profile], _ALWAYS.get(profile, ())
     drawn: dict[str, object] = {
         "nodes": random.choice((3, 3, 3, 5, 5, 4, 1, 2) if profile == "swarm" else (3, 3, 5)),

@@ -138,6 +138,8 @@ class Ledger:
         self.records: dict[NodeId, NodeRecord] = {}
         self.entry_chains: dict[tuple[Term, Index], int] = {}
         self.leaders: dict[Term, NodeId] = {}
+        self.memberships: list[tuple[Index, Membership]] = [(0, Membership())]
+        """The membership that the cluster began with (set by the simulator), and those that were committed, with their indexes."""
         self.commitments: list[Commitment] = [Commitment(0, 0, 0)]
         """By index; what has once been committed never changes."""
         self.digests: dict[Index, int] = {}

@@ -371,6 +371,8 @@ class SimulatedNode:
         replica = self.replica
         assert replica is not None
         self._snapshotting.remove(effect)
+        # Not when it was begun: then the turn may not yet have written what it has committed.
+        self.simulator.properties.snapshot(self.record, effect.meta)
         meta, failure = effect.meta, None
         try:
             meta = replica.storage.write_snapshot(effect.meta, effect.writer)

@@ -38,7 +38,7 @@ from replog.testing.simulated_node import SimulatedNode
 from replog.testing.watch import Watch
 from replog.testing.watched_machine import WatchedMachine
 from replog.testing.wire import Wire, received_by_value
-from replog.types import Index, NodeId, Role
+from replog.types import Index, Member, Membership, NodeId, Role
 
 OpenStorage = Callable[[VirtualDisk, ReplicaConfig], Storage]
 TRACE_LINES_MAX = 60
@@ -91,6 +91,11 @@ class Report:
             f"  {self.events} events, {self.virtual_us / SECOND:.3f} virtual seconds, {self.operations} operations, digest {self.digest:08x}",
         ]
         if self.broken is not None:
+            if self.plan.weather is None:
+                lines.append(
+                    f"  again: python -m replog.testing run --profile {self.plan.profile} --seed {self.plan.seed} "
+                    f"--storm-seconds {self.plan.storm_seconds:g}"
+                )
             lines += ["  last events:", *("    " + line for line in self.trace)]
         return "\n".join(lines)
 
@@ -123,6 +128,8 @@ class Simulator:
             election_timeout_ticks_min=15,
             election_timeout_ticks_max=30,
         )
+        members = {name: Member(address=address) for name, address in sorted(self._cluster.initial_members.items())}
+        self.ledger.memberships = [(0, Membership(voters=tuple(members), members=members))]
         self._drift = self.stream("drift")
         self._told_lost_us: dict[tuple[NodeId, NodeId], int] = {}
         self._pass_on = Wire(self._cluster).received if self.stream("wire").random() < plan.wire_share else received_by_value

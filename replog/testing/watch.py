@@ -13,7 +13,7 @@ from replog.testing.ledger import Ledger, LogMirror, NodeRecord
 from replog.testing.properties import SAFETY
 from replog.testing.properties.base import Property
 from replog.testing.properties.s16_linearizable import Linearizable
-from replog.types import Index, NodeId
+from replog.types import Index, NodeId, SnapshotMeta
 
 Hook = Callable[..., None]
 
@@ -38,6 +38,7 @@ class Watch:
         self._state = self._hooks("on_state")
         self._command = self._hooks("on_command")
         self._acknowledged = self._hooks("on_acknowledged")
+        self._snapshot = self._hooks("on_snapshot")
         self._restart = self._hooks("on_restart")
         self._read = self._hooks("on_read")
 
@@ -88,6 +89,10 @@ class Watch:
         for hook in self._acknowledged:
             for reply in replies:
                 hook(record, replica, reply)
+
+    def snapshot(self, record: NodeRecord, meta: SnapshotMeta) -> None:
+        for hook in self._snapshot:
+            hook(record, meta)
 
     def restart(self, record: NodeRecord, found: Recovered, mirror: LogMirror) -> None:
         for hook in self._restart:

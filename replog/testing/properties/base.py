@@ -8,7 +8,7 @@ from replog.raft.messages import AppendEntriesReply, Message
 from replog.storage.interface import Recovered, Write
 from replog.testing.history import Operation
 from replog.testing.ledger import Ledger, LogMirror, NodeRecord, PropertyBroken
-from replog.types import Index, NodeId
+from replog.types import Index, NodeId, SnapshotMeta
 
 if TYPE_CHECKING:
     from replog.node.replica import Replica
@@ -48,6 +48,9 @@ class Property:
 
     def on_state(self, node: NodeId, index: Index, digest: int) -> None:
         """A node's state after applying or restoring `index` has this digest."""
+
+    def on_snapshot(self, record: NodeRecord, meta: SnapshotMeta) -> None:
+        """The node writes a snapshot of its own state."""
 
     def on_command(self, node: NodeId, index: Index, number: int) -> None:
         """A node applied the operation `number` at `index`."""

@@ -33,5 +33,7 @@ class CommittedOnce(Property):
                     )
             else:
                 commitments.append(Commitment(held, log.term_at(index), replica.core.term))
+        known = self.ledger.memberships
+        known += [(index, membership) for index, membership in log.memberships if known[-1][0] < index <= after]
         if after > len(commitments) - 1:
             self.broken(f"{record.node} commits up to {after}, known committed is {len(commitments) - 1}")

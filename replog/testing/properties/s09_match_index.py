@@ -1,4 +1,8 @@
-"""S9: match_index never goes back in a term, next_index > match_index, and match_index <= what that follower has synced."""
+"""S9: match_index never goes back in a term, next_index > match_index, and match_index <= what that follower has synced.
+
+One way back is allowed: a follower that rejects the very index it has acknowledged, as its log ends before it, has lost its tail, and the leader starts over
+from nothing. (An old rejection that is delivered again looks the same, and starting over is harmless then, too.)
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,9 @@ class MatchIndex(Property):
             return
         match, following = progress.match_index, progress.next_index
         before = record.match_seen.get(reply.source, 0)
+        rejected = reply.rejected_prev_index
+        if rejected is not None and rejected >= before and rejected > reply.last_index:
+            before = 0
         if match < before:
             self.broken(f"{record.node} takes the match index of {reply.source} back from {before} to {match} in term {record.term}")
         record.match_seen[reply.source] = match
