@@ -27,6 +27,8 @@ def ask(state: State, target: NodeId | None) -> None:
         raise UnknownNode(target, membership.nodes)
     if target not in membership.voters:
         raise MembershipRefused(f"{target} is not a voter, so it cannot lead")
+    if target == state.node_id and state.transfer_target is not None:
+        end(state, succeeded=False, reason=f"{target} was asked to stay")
     if target == state.node_id or target == state.transfer_target:
         return
     start(state, target)
