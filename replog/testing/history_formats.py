@@ -8,22 +8,26 @@ events              one object a call or answer, JSON or EDN, as Jepsen writes t
 jepsen.util lines   ``INFO  jepsen.util - 4  :invoke  :cas  [2 4]``; there a cas that fails with its own arguments compared and said no
 =================== ================================================================================================================
 
-Objects stand one a line, or all in one JSON array (perhaps under ``history`` or ``operations``). An answer ``fail`` means: certainly not done. ``info``, or
-no answer before the end of the file, means: unknown.
+Objects stand one a line, or all in one array, vector or list (perhaps in an object under ``history`` or ``operations``), over as many lines as they like. An answer
+``fail`` means: certainly not done. ``info``, or no answer before the end of the file, means: unknown. A file in which no operation is found is refused: it is
+no history that holds.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
-from replog.testing.edn import EdnMalformed, parse_edn
+from replog.testing.edn import EdnMalformed, parse_edn, parse_edn_forms
 from replog.testing.history import NEVER, HistoryMalformed, Operation, Outcome, operation_from_json
 
 _UTIL_LINE: Final = re.compile(r"INFO\s+jepsen\.util\s+-\s+(\S+)\s+:(invoke|ok|fail|info)\s+:(\w+)\s+(.*)")
 _KINDS: Final = {"read": "get", "write": "put", "r": "get", "w": "put", "set": "put", "compare-and-set": "cas"}
+_HISTORY_NAMES: Final = ("history", "operations", "ops", "events")
+"""Under which an object holds the whole history."""
 _NUMBERED_KINDS: Final = {0: "get", 1: "put", 2: "append"}
 """`Input.op` of Porcupine's key-value histories."""
 _ALIASES: Final = {
@@ -42,6 +46,8 @@ def parse(text: str) -> list[Operation]:
     """The operations in a history file of any of the known forms; raises `HistoryMalformed` naming the line."""
     records = _records(text)
     if not records:
+        if text.strip():
+            raise HistoryMalformed(f"none of the {len(text.splitlines())} lines holds an operation")
         return []
     if any("type" in record and ("process" in record or "client" in record) for _, record in records):
         return _from_events(records)
@@ -52,46 +58,69 @@ Record = tuple[str, dict[str, Any]]
 
 
 def _records(text: str) -> list[Record]:
-    stripped = text.lstrip()
-    if stripped.startswith("["):
-        try:
-            whole = json.loads(stripped)
-        except (ValueError, RecursionError):
-            whole = _edn(stripped, "the file")
-        return _numbered(whole, "item")
-    if stripped.startswith("{"):
-        try:
-            whole = json.loads(stripped)
-        except (ValueError, RecursionError):
-            whole = None
-        for name in ("history", "operations", "ops"):
-            if isinstance(whole, dict) and isinstance(whole.get(name), list):
-                return _numbered(whole[name], "item")
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = None
+    if isinstance(whole, (list, dict)):
+        return _objects(whole, "item")
+    lines = [(f"line {number}", line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(where, line) for where, line in lines if line and not line.startswith(("//", "# ", "#!", ";"))]
+    if any(_UTIL_LINE.match(line) for _, line in lines):
+        return _log_lines(lines)
+    records = _json_lines(lines)
+    return records if records is not None else _edn_forms(text)
+
+
+def _json_lines(lines: Sequence[tuple[str, str]]) -> list[Record] | None:
+    """None when the first line is no JSON object: it may be EDN."""
     records: list[Record] = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line, where = raw.strip(), f"line {number}"
-        if not line or line.startswith(("//", "#", ";")):
-            continue
-        if (match := _UTIL_LINE.match(line)) is not None:
-            records.append((where, _util_record(match)))
-        elif line.startswith("{"):
-            records += _numbered([_object(line, where)], where)
-        elif not line.startswith("INFO"):
-            raise HistoryMalformed(f"{where}: neither a JSON object, an EDN map nor a jepsen.util line: {line[:60]!r}")
+    for where, line in lines:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if not records:
+                return None
+            raise HistoryMalformed(f"{where}: not JSON, as the lines before it are: {error}") from None
+        records += _objects(found, where)
     return records
 
 
-def _numbered(items: object, name: str) -> list[Record]:
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise HistoryMalformed(f"{name}: a list of objects is expected")
-    return [(f"{name} {number}" if len(items) > 1 else name, item) for number, item in enumerate(items, 1)]
+def _log_lines(lines: Sequence[tuple[str, str]]) -> list[Record]:
+    """Lines of jepsen.util among others of a log."""
+    records: list[Record] = []
+    for where, line in lines:
+        if (match := _UTIL_LINE.match(line)) is not None:
+            records.append((where, _util_record(match)))
+        elif not line.startswith("INFO"):
+            raise HistoryMalformed(f"{where}: no jepsen.util line, as others are: {line[:60]!r}")
+    return records
 
 
-def _object(line: str, where: str) -> Any:
+def _edn_forms(text: str) -> list[Record]:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return _edn(line, where)
+        forms = parse_edn_forms(text)
+    except EdnMalformed as error:
+        raise HistoryMalformed(f"neither JSON nor EDN: {error}") from None
+    records: list[Record] = []
+    for line, form in forms:
+        if not isinstance(form, (list, dict)):
+            raise HistoryMalformed(f"line {line}: neither a JSON object, an EDN map nor a jepsen.util line: {str(form)[:60]!r}")
+        records += _objects(form, f"line {line}")
+    return records
+
+
+def _objects(found: object, where: str) -> list[Record]:
+    """The records in a value: itself, or those that it lists, perhaps under a name."""
+    if isinstance(found, dict):
+        listed = next((found[name] for name in _HISTORY_NAMES if isinstance(found.get(name), list)), None)
+        if listed is None:
+            return [(where, found)]
+        found = listed
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise HistoryMalformed(f"{where}: a list of objects is expected")
+    name = "item" if where == "item" else f"{where}, item"
+    return [(f"{name} {number}", item) for number, item in enumerate(found, 1)]
 
 
 def _edn(text: str, where: str) -> Any:
@@ -152,10 +181,7 @@ def _arguments(kind: str, value: Any) -> list[Any]:
 
 def _from_events(records: Sequence[Record]) -> list[Operation]:
     records = [(where, record) for where, record in records if str(record.get("process", record.get("client"))) != "nemesis"]
-    if all(isinstance(record.get("time"), (int, float)) for _, record in records):
-        times: Iterable[float] = [record["time"] for _, record in records]
-    else:
-        times = range(len(records))
+    times = _times(records)
     keyed = _value_holds_key(records)
     running: dict[str, tuple[float, dict[str, Any]]] = {}
     operations: list[Operation] = []
@@ -174,6 +200,16 @@ def _from_events(records: Sequence[Record]) -> list[Operation]:
     for client, (start, call) in running.items():
         operations.append(_completed(client, call, call, "info", start, NEVER, keyed, "end of file"))
     return sorted(operations, key=lambda operation: operation.start)
+
+
+def _times(records: Sequence[Record]) -> Sequence[float]:
+    """Those of the records if all have one; their places in the file if not, or if they stand in the order of their times and only the file tells equal ones apart."""
+    told = [record.get("time") for _, record in records]
+    times = [time for time in told if isinstance(time, (int, float)) and not isinstance(time, bool)]
+    if len(times) < len(told):
+        return range(len(records))
+    in_order = all(before <= after for before, after in pairwise(times))
+    return range(len(records)) if in_order and len(set(times)) < len(times) else times
 
 
 def _value_holds_key(records: Sequence[Record]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,57 @@ def test_each_form_is_read_and_judged(text: str, good: str, bad: str, tmp_path: 
         file.write_text(text.replace("RESULT", answer))
 
         assert main(["check", str(file)], io.StringIO()) == code
+
+
+EVENTS = [
+    ":type :invoke, :f :write, :value 1, :process 0",
+    ":type :ok, :f :write, :value 1, :process 0",
+    ':type :info, :f :start, :value [:isolated {"n1" #{"n2"}}], :process :nemesis',
+    ":type :invoke, :f :read, :value nil, :process 1",
+    ":type :ok, :f :read, :value RESULT, :process 1",
+]
+WAYS = {
+    "lines": "\n".join(f"{{{event}}}" for event in EVENTS),
+    "records": "\n".join(f"#jepsen.history.Op{{:index 3, {event}}}" for event in EVENTS),
+    "vector": "[" + "\n".join(f"{{{event}}}" for event in EVENTS) + "]",
+    "list": "(" + "\n ".join(f"{{{event}}}" for event in EVENTS) + ")",
+    "vector-behind-a-comment": "; recorded yesterday\n[" + " ".join(f"{{{event}}}" for event in EVENTS) + "\n; the end\n]",
+    "over-many-lines": "\n".join("{" + event.replace(", ", ",\n  ") + "}" for event in EVENTS),
+    "in-a-test": '{:name "register" :nodes ["n1"]\n :history [' + "".join(f"{{{event}}}" for event in EVENTS) + "]}",
+    "with-a-hidden-form": "#_{:type :ok :f :read :value 7 :process 9}\n" + "\n".join(f"{{{event} #_ :hidden}}" for event in EVENTS),
+}
+
+
+@pytest.mark.parametrize("text", WAYS.values(), ids=WAYS)
+def test_edn_is_read_however_it_is_laid_out(text: str) -> None:
+    for answer, verdict in (("1", Verdict.LINEARIZABLE), ("2", Verdict.NOT_LINEARIZABLE)):
+        history = parse(text.replace("RESULT", answer))
+
+        assert len(history) == 2
+        assert check(history).verdict is verdict
+
+
+@pytest.mark.parametrize("text", ["# nothing\n", "; only a comment", "[]", "INFO nothing of jepsen's"])
+def test_a_file_without_an_operation_is_refused_and_does_not_pass(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "h"
+    file.write_text(text)
+
+    assert main(["check", str(file)], io.StringIO()) == 2
+
+
+def test_events_at_one_time_have_the_order_of_the_file() -> None:
+    """Milliseconds tell no more; a call that the file has behind an answer came later."""
+    text = "".join(
+        json.dumps({"process": process, "type": kind, "f": f, "value": value, "time": time}) + "\n"
+        for process, kind, f, value, time in [
+            (0, "invoke", "write", 1, 5),
+            (0, "ok", "write", 1, 6),
+            (1, "invoke", "read", None, 6),
+            (1, "ok", "read", None, 6),
+        ]
+    )
+
+    assert check(parse(text)).verdict is Verdict.NOT_LINEARIZABLE
 
 
 def test_a_history_survives_its_file_format() -> None:
