@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 
 from replog.client.admin import AdminClient, Unreachable
 from replog.config import check_address
-from replog.errors import ConfigError, NotLeader, OutcomeUnknown, ReplogError, Unavailable
+from replog.errors import ConfigError, NodeStopped, NotLeader, OutcomeUnknown, ReplogError, Unavailable
 
 _T = TypeVar("_T")
 Status = dict[str, Any]
@@ -94,7 +94,7 @@ class ClusterCalls:
                 why = f"{address} is {elsewhere}"
                 if elsewhere.address and elsewhere.address != address:
                     untried.insert(0, elsewhere.address)
-            except Unreachable as error:
+            except (Unreachable, NodeStopped) as error:  # a node that is stopping, was removed or fenced: another one may lead
                 why = str(error)
             except OutcomeUnknown as error:
                 if not repeatable:

@@ -197,9 +197,15 @@ def _notes(best: Status, rows: tuple[NodeRow, ...], found: _Sorted) -> list[str]
         if not row.answers:
             notes.append(f"{row.node} at {row.address}: no answer: {_cause(row.why_silent)}")
     silent = {row.node for row in rows if not row.answers}
+    fenced = {row.node for row in rows if row.fenced_by_epoch}
     for node, status in sorted(found.by_node.items()):
-        errors = sorted(status["peer_errors"].items())
-        notes += [f"{node}: not connected to {peer}: {_cause(error)}" for peer, error in errors if peer != node and peer not in silent]
+        for peer, error in sorted(status["peer_errors"].items()):
+            if peer == node or peer in silent or {node, peer} & fenced:
+                continue
+            if peer not in best["membership"]["members"] and "refused this node" not in error and not error.startswith("refused "):
+                notes.append(f"{node}: {peer} was removed and is to be told so, but cannot be reached: {_cause(error)}")
+            else:
+                notes.append(f"{node}: not connected to {peer}: {_cause(error)}")
     return notes
 
 

@@ -144,7 +144,7 @@ def describe(change: MembershipChange) -> str:
         case AddVoter():
             return f"{change.node} is a voter"
         case AddLearner():
-            return f"{change.node} is a learner{' for good' if change.stays else ''}"
+            return f"{change.node} is a learner{', until it is promoted' if change.stays else ''}"
         case RemoveNode():
             return f"{change.node} is removed"
         case UpdateMember():

@@ -44,7 +44,7 @@ class Founding:
 
     def reason(self) -> str:
         """Why nobody leads, for people; empty when it has to do with nothing here."""
-        if not self._core.waits_for_founders:
+        if not self._core.waits_for_founders or self._core.last_index:
             return ""
         if self._holders:
             return (

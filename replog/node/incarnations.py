@@ -24,9 +24,9 @@ class Incarnations:
         self._members = frozenset(core.membership.members)
 
     def expected(self, node: NodeId) -> int | None:
-        """The recorded incarnation; 0 where none is recorded (any is accepted). A node that is no member is accepted too:
-        it may be a leader whose membership has not reached us yet."""
-        member = self._core.membership.members.get(node)
+        """The recorded incarnation; 0 where none is recorded (any is accepted). A node that is no member is accepted too: it may be a leader whose
+        membership has not reached us yet. A removed one that is still to be told of it is the directory that was removed, and no other."""
+        member = self._core.membership.members.get(node) or self._core.peers.get(node)
         return member.incarnation if member is not None else 0
 
     def seen(self, node: NodeId, incarnation: int) -> None:

@@ -56,8 +56,14 @@ class MembershipPlan:
     # -- the plans -----------------------------------------------------------------------------------------------------
 
     async def change(self, changes: Sequence[MembershipChange], *, force: bool = False) -> Index:
-        """Make `changes` as one, and wait until they are committed and no joint membership is in force. Returns the index of what is then in force."""
+        """Make `changes` as one, and wait until they are committed and no joint membership is in force. Returns the index of what is then in force.
+
+        A learner that is to vote must have caught up first, unless `force`: that is waited for, as a voter that is behind may hold up every commit.
+        """
         done: Index
+        for one in changes:
+            if isinstance(one, AddVoter) and not force and self._is_learner(one.node):
+                await self._caught_up(one.node)
         remaining = self._remaining() if self._timeout is not None else STEP_SECONDS_MAX
         entry = await self._node.change_membership(changes, force=force, timeout=remaining)
         while True:
@@ -164,6 +170,10 @@ class MembershipPlan:
             await self._pause(
                 f"{node_id} has not caught up: it has {match:,} of {status.last_index:,} entries{f' ({error})' if error else ''}"
             )
+
+    def _is_learner(self, node_id: NodeId) -> bool:
+        membership = self._leading().membership
+        return node_id in membership.nodes and not membership.is_voter(node_id)
 
     def _answered_since(self, began: float, status: Any, node_id: NodeId) -> bool:
         """Whether the directory seen last is that of a node that answers now. A follower counts as active for an election timeout after it was heard, so one that is

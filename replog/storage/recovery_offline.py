@@ -81,9 +81,10 @@ class LostQuorumPlan:
         promised = f" (up to {self.maybe_promised} may have been acknowledged here)" if self.maybe_promised else ""
         lines = [
             f"{self.directory}: node {self.node_id} of cluster {self.cluster_id}, at {self.address}, becomes a cluster of its own, epoch {self.epoch}",
+            f"its log ends at index {self.last_index} of term {self.last_term}; of several survivors take the highest term, then the highest index",
             f"committed for certain: up to index {self.committed_at_least}; {kept}",
             f"may be lost: every entry behind index {self.last_index}{promised} that the lost nodes have acknowledged",
-            f"fenced for good: {', '.join(self.lost_nodes) or '(nobody)'}; they rejoin as new learners with empty directories",
+            f"fenced for good: {', '.join(self.lost_nodes) or '(nobody)'}, once they meet this node; they rejoin as new learners with empty directories",
         ]
         if self.cut_bytes:
             lines.append(f"a torn write of {self.cut_bytes} bytes at the log's end is cut")

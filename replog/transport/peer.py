@@ -302,13 +302,18 @@ class _stream_errors:  # noqa: N801 - reads as a statement
             return
         where = f"{self._peer.node} at {self._peer.address}"
         if isinstance(error, grpc.aio.AioRpcError):
-            raise StreamEnded(f"{where}: {error.code().name}: {error.details()}") from None
+            raise StreamEnded(f"{where}: {error.code().name}: {_in_short(error.details() or '')}") from None
         if isinstance(error, (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)):
             raise StreamEnded(f"{where}: {error}") from None
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
                 raise StreamEnded(f"{where}: the stream was cancelled") from None
+
+
+def _in_short(details: str) -> str:
+    """What gRPC says of a failed connection, without the addresses and layers it names on the way to it."""
+    return details.rpartition(": ")[2] if details.startswith("failed to connect to all addresses") else details
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

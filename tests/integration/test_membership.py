@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 
 from replog.errors import MembershipChangePending, MembershipRefused, NodeStopped, NotLeader, ReplogError, Unavailable, UnknownNode
+from replog.node.membership_plans import MembershipPlan
 from replog.node.node import Node
 from replog.raft.membership import AddLearner, AddVoter, RemoveNode, UpdateMember
 from replog.storage.memory import MemoryDisk
@@ -283,6 +284,45 @@ async def test_a_wiped_voter_may_also_be_removed_and_added_under_its_name() -> N
         await until(lambda: leader.status().membership.voters == ("n1", "n2", "n3"))
         await until(lambda: not wiped.status().removed and not wiped.not_ready_reason())
         assert (await wiped.propose(b"back", timeout=5)).endswith(b"back")
+
+
+async def test_a_learner_that_has_not_caught_up_is_promoted_when_it_has_or_by_force() -> None:
+    async with three(auto_promote=False) as cluster:
+        leader = await cluster.leader()
+        await leader.propose_many([b"%d" % number for number in range(2000)])
+        absent = f"127.0.0.1:{free_ports(1)[0]}"
+        await leader.change_membership([AddLearner(node="n4", address=absent)], timeout=10)
+
+        with pytest.raises(Unavailable, match=r"n4 has not caught up: it has 0 of [\d,]+ entries"):
+            await MembershipPlan(leader, 0.5).change([AddVoter(node="n4")])
+        assert leader.status().membership.learners == ("n4",)
+        await MembershipPlan(leader, 10).change([AddVoter(node="n4")], force=True)
+        assert "n4" in leader.status().membership.voters
+        await MembershipPlan(leader, 10).change([RemoveNode(node="n4")])
+
+        new = await join(cluster, "n5")
+        await leader.change_membership([AddLearner(node="n5", address=address_of(new))], timeout=10)
+        await MembershipPlan(leader, 20).change([AddVoter(node="n5")])
+        assert machine(new).commands[-1:] == [b"1999"]
+
+
+async def test_another_directory_than_the_one_that_was_removed_is_not_told_of_it() -> None:
+    """It would get the log up to its removal, and say that it was removed, where it is only to be added."""
+    async with three() as cluster:
+        leader = await all_recorded(cluster)
+        name = cluster.followers()[0].config.node_id
+        await cluster.nodes.pop(name).stop()
+        await leader.change_membership([RemoveNode(node=name)], timeout=10)
+        assert name in leader.status().peer_errors or name in [peer.node for peer in leader.status().peers]
+
+        cluster.disks[name] = new_disk()
+        wiped = await cluster.start(name)
+        await until(lambda: "incarnation" in leader.status().peer_errors.get(name, ""))
+        assert (wiped.status().last_index, wiped.status().removed) == (0, False)
+
+        await leader.change_membership([AddLearner(node=name, address=address_of(wiped))], timeout=10)
+        await until(lambda: name in leader.status().membership.voters)
+        await until(lambda: not wiped.not_ready_reason())
 
 
 async def test_a_change_waits_for_the_one_that_is_under_way() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from replog.rpc import admin_pb2 as pb
-from tests.integration.cluster_of_nodes import NodeCluster, free_ports
+from tests.integration.cluster_of_nodes import NodeCluster, free_ports, until
 from tests.integration.test_membership import join
 
 Replog = Callable[..., Any]
@@ -99,13 +99,18 @@ def test_a_member_comes_and_goes(live: Live, replog: Replog) -> None:
     new = live.run(join(live.cluster, "n4"))
     others = ",".join(live.endpoints.split(",")[:3])
 
-    assert replog("member", "add-learner", "n4", new.bound_address, "--read-replica", "-e", others).out == "n4 is a learner for good\n"
+    assert (
+        replog("member", "add-learner", "n4", new.bound_address, "--read-replica", "-e", others).out
+        == "n4 is a learner, until it is promoted\n"
+    )
     assert "read replica" in replog("member", "list", "-e", others).out
     assert json.loads(replog("member", "promote", "n4", "-e", others, "--json").out) == {"done": "n4 is a voter"}
     assert "4 voters" in replog("status", "-e", others).out
-    assert replog("member", "demote", "n4", "-e", others).out == "n4 is a learner for good\n"
+    assert replog("member", "demote", "n4", "-e", others).out == "n4 is a learner, until it is promoted\n"
     assert replog("member", "update", "n4", new.bound_address, "-e", others).code == 0
     assert replog("member", "remove", "n4", "-e", others).out == "n4 is removed\n"
+    live.run(until(lambda: new.status().removed))
+    assert replog("transfer-leader", live.leader, "-e", f"{new.bound_address},{others}").code == 0, "it serves no more, so others are asked"
     live.run(new.stop())
     del live.cluster.nodes["n4"]
     assert "3 voters" in replog("status", "-e", others).out

@@ -112,6 +112,25 @@ def test_a_silent_node_is_told_once_and_in_few_words() -> None:
     assert report.notes == ("n3 at 10.0.0.3:7000: no answer: Connection refused",)
 
 
+def test_what_a_fenced_node_and_its_peers_say_of_each_other_is_left_out() -> None:
+    leader = replace(LEADER, peer_errors={"n2": "n2 at 10.0.0.2:7000 refused this node: epoch: found '1', expected '0'"})
+    fenced = status("n2", fenced_by_epoch=1, peer_errors={"n1": "n1 at 10.0.0.1:7000 refused this node: epoch: found '0', expected '1'"})
+
+    notes = report_of(answers(leader, fenced, status("n3"))).notes
+
+    assert [note.partition(":")[0] for note in notes] == ["n2"]
+
+
+def test_a_removed_node_that_cannot_be_told_is_no_broken_connection() -> None:
+    leader = replace(LEADER, peer_errors={"n9": "n9 at 10.0.0.9:7000: UNAVAILABLE: Connection refused"})
+
+    notes = report_of(answers(leader, status("n2"), status("n3"))).notes
+
+    assert notes == (
+        "n1: n9 was removed and is to be told so, but cannot be reached: n9 at 10.0.0.9:7000: UNAVAILABLE: Connection refused",
+    )
+
+
 def test_nobody_answers() -> None:
     text = shown({"10.0.0.1:7000": "refused", "10.0.0.2:7000": "timed out"})
 
