@@ -132,6 +132,7 @@ async def _ours(found: Comparison, kind: Series, seconds: float, directory: str 
 
 
 def _peer(found: Comparison, script: Path, name: str, seconds: float) -> None:
+    seconds = max(1.0, seconds)  # one of their load generators counts in whole seconds
     command = [sys.executable, str(script), "--only", name, "--seconds", f"{seconds:g}", "--in-flight", *map(str, WIDTHS)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PEERS_SECONDS_MAX, check=False)

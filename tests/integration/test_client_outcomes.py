@@ -348,6 +348,27 @@ async def test_linearizable_queries_of_one_iteration_share_one_barrier() -> None
     assert node.barriers == 1
 
 
+async def test_every_one_of_many_callers_is_told_its_own_answer_half_of_them_an_iteration_later() -> None:
+    async with served(ServedNode("a")) as client:
+        await client.propose(b"x")
+        told: list[int] = []
+
+        async def ask(number: int) -> None:
+            assert await client.query(b"%d" % number) == b"state of %d" % number
+            told.append(number)
+            if number == 0:
+                await asyncio.sleep(0)
+                seen.append(len(told))
+
+        seen: list[int] = []
+        await asyncio.gather(*(ask(number) for number in range(2_000)))
+        written = await asyncio.gather(*(client.propose(b"%d" % number) for number in range(3_000)))
+
+    assert seen == [1_000]
+    assert sorted(told) == list(range(2_000))
+    assert written == [b"did %d" % number for number in range(3_000)]
+
+
 async def test_a_stale_query_is_answered_by_a_follower_within_its_bound() -> None:
     node = ServedNode("a", leader=False)
     node.staleness = 2.0
