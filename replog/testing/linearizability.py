@@ -9,7 +9,12 @@ that no unpicked one precedes in real time, does it on the model, and backs up w
 * an operation whose answer says that it changed nothing (a read, a cas that failed) is done as soon as it fits and never reconsidered: in any
   completion it can be moved here. (Not so one that merely happens to change nothing now, as a write of the value that is there.);
 * an operation of unknown outcome (its call has no answer, its interval never ends) *may* be done. A configuration that used fewer of them can do all
-  that one with more can, so it stands for both; equal ones are taken in order of their start; those that no answer could show are left out.
+  that one with more can, so it stands for both; equal ones are taken in order of their start; those that no answer could show are left out; and none
+  is done right before a write, which would hide it.
+
+Many unknown operations on few values still make a history that does *not* hold expensive: which of them were used must be tried in all ways. So when a part
+of the budget is used up, a second search asks less: there an unknown operation may be done again and again. It has far fewer configurations, and what even it cannot
+explain has no explanation.
 
 A refused operation was not done and is dropped. The budget counts configurations; when it is used up the verdict is "unknown", which is no pass.
 """
@@ -28,6 +33,8 @@ from replog.testing.models import Model, RegisterModel
 CONFIGURATIONS_MAX: Final = 3_000_000
 """Default budget per key. A thousand operations of eight clients need some ten thousand; a minute of search is the end of it."""
 
+_FIRST_BUDGET: Final = 50_000
+"""Configurations after which the search that asks less is tried; the first goes on behind it."""
 _NOT_TRIED: Final = -2
 
 
@@ -96,18 +103,28 @@ def check_key(key: str, operations: Sequence[Operation], model: Model, *, config
     ordered = sorted(operations, key=lambda operation: (operation.start, operation.end))
     dropped = model.without_influence(ordered)
     kept = tuple(operation for position, operation in enumerate(ordered) if position not in dropped)
+    if configurations_max <= _FIRST_BUDGET or all(operation.outcome == "ok" for operation in kept):
+        return _Search(key, kept, model, configurations_max).run()
+    first = _Search(key, kept, model, _FIRST_BUDGET).run()
+    if first.verdict is not Verdict.UNKNOWN:
+        return first
+    refuted = _Search(key, kept, model, configurations_max, again_and_again=True).run()
+    if refuted.verdict is Verdict.NOT_LINEARIZABLE:
+        return refuted
     return _Search(key, kept, model, configurations_max).run()
 
 
 class _Frame:
     """One choice of the search: what may come next here, and what was done to get here."""
 
-    __slots__ = ("candidates", "done", "state", "unknown")
+    __slots__ = ("candidates", "done", "hidden", "state", "unknown")
 
-    def __init__(self, state: int, done: int, unknown: int) -> None:
+    def __init__(self, state: int, done: int, unknown: int, *, hidden: bool = False) -> None:
         self.state = state
         self.done = done
         self.unknown = unknown
+        self.hidden = hidden
+        """An operation of unknown outcome was done last, and nothing has seen it yet: what comes next must, or it was done for nothing."""
         self.candidates: list[tuple[int, int]] = []
         """(operation, state after it), best last."""
 
@@ -119,13 +136,16 @@ class _Search:
     out and putting it back cost the same whatever the length of the history (Lowe 2017, section 5).
     """
 
-    def __init__(self, key: str, operations: tuple[Operation, ...], model: Model, budget: int) -> None:
+    def __init__(self, key: str, operations: tuple[Operation, ...], model: Model, budget: int, *, again_and_again: bool = False) -> None:
+        """`again_and_again`: an operation of unknown outcome may be done more than once. Then only "not linearizable" is a verdict on the history."""
+        self._again_and_again = again_and_again
         self._key, self._operations, self._model, self._budget = key, operations, model, budget
         self._states: list[Any] = []
         self._state_numbers: dict[Any, int] = {}
         self._steps: dict[int, int] = {}
         self._must = [operation.outcome == "ok" for operation in operations]
         self._pure = [operation.outcome == "ok" and model.is_pure(operation) for operation in operations]
+        self._blind = [model.is_blind(operation) for operation in operations]
         self._class = _classes(operations)
         self._link()
 
@@ -189,6 +209,7 @@ class _Search:
                     self._lift(position)
                     path.append(position)
                     frame.done |= 1 << position
+                    frame.hidden = False
                     place = following[before]
                     continue
             elif after >= 0:
@@ -197,6 +218,10 @@ class _Search:
                 elif after != frame_state:
                     unanswered.setdefault(self._class[position], (position, after))
             place = following[place]
+        if frame.hidden:
+            blind = self._blind
+            answered = [one for one in answered if not blind[one[1]]]
+            unanswered = {number: one for number, one in unanswered.items() if not blind[one[0]]}
         answered.sort(reverse=True)
         frame.candidates = [*unanswered.values(), *((position, after) for _, position, after in answered)]
         return place
@@ -206,6 +231,7 @@ class _Search:
         frame = _Frame(self._number(self._model.initial()), 0, 0)
         stack: list[tuple[_Frame, int]] = []
         failed: dict[tuple[int, int], list[int]] = {}
+        hidden_before: set[tuple[int, int, int]] = set()
         furthest, furthest_path, furthest_states = -1, [], set[int]()
         waiting = self._enter(frame, path)
         stack.append((frame, 0))
@@ -222,6 +248,11 @@ class _Search:
             tried = failed.setdefault((frame.done, frame.state), [])
             if any(not fewer & ~frame.unknown for fewer in tried):
                 frame.candidates = []
+            elif frame.hidden:
+                # It may do less than one that is not hidden, so it does not stand for those; it need not be done twice itself.
+                seen = (frame.done, frame.state, frame.unknown)
+                frame.candidates = [] if seen in hidden_before else frame.candidates
+                hidden_before.add(seen)
             else:
                 tried[:] = [more for more in tried if frame.unknown & ~more]
                 tried.append(frame.unknown)
@@ -238,11 +269,16 @@ class _Search:
             visited += 1
             position, after = frame.candidates.pop()
             length = len(path)
-            self._lift(position)
-            path.append(position)
             bit = 1 << position
+            if self._again_and_again and not self._must[position]:
+                bit = 0
+            else:
+                self._lift(position)
+                path.append(position)
             frame = (
-                _Frame(after, frame.done | bit, frame.unknown) if self._must[position] else _Frame(after, frame.done, frame.unknown | bit)
+                _Frame(after, frame.done | bit, frame.unknown)
+                if self._must[position]
+                else _Frame(after, frame.done, frame.unknown | bit, hidden=True)
             )
             waiting = self._enter(frame, path)
             stack.append((frame, length))

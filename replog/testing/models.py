@@ -34,6 +34,10 @@ class Model(Protocol):
         """Whether `operation`, given its answer, changed nothing, whatever the state. False is always safe, and slower."""
         ...
 
+    def is_blind(self, operation: Operation) -> bool:
+        """Whether neither the answer of `operation` nor the state behind it depends on the state before it, as with a write. False is always safe, and slower."""
+        ...
+
     def show(self, state: Any) -> str:
         """The state for a person."""
         ...
@@ -81,6 +85,9 @@ class RegisterModel:
 
     def is_pure(self, operation: Operation) -> bool:
         return operation.kind in self._READS or (operation.kind in ("cas", "delete") and operation.result is False)
+
+    def is_blind(self, operation: Operation) -> bool:
+        return operation.kind in self._WRITES or (operation.kind == "delete" and not isinstance(operation.result, bool))
 
     def show(self, state: Any) -> str:
         return "absent" if state is None else repr(_thaw(state))
