@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from replog.config import ClusterConfig, NodeConfig
 from replog.errors import (
     Busy,
+    CommittedEntriesLost,
     MembershipRefused,
     NodeStopped,
     NotLeader,
@@ -471,9 +472,15 @@ class Replica:
 
 
 def initial_applied_index(storage: Storage, state_machine: StateMachine) -> Index:
-    """The index from which the log is replayed + 1: the newest snapshot's, or what a durable state machine holds itself."""
-    snapshot = storage.recovered.snapshot
-    return max(snapshot.index if snapshot is not None else 0, state_machine.durable_index())
+    """The log is replayed behind this index: the newest snapshot's, or what a durable state machine holds itself.
+
+    Raises `CommittedEntriesLost` when the state machine holds more than the log, which has lost what was committed then.
+    """
+    found = storage.recovered
+    held = state_machine.durable_index()
+    if held > found.last_index:
+        raise CommittedEntriesLost(f"the state machine holds everything up to index {held}, but the log ends at {found.last_index}")
+    return max(found.snapshot.index if found.snapshot is not None else 0, held)
 
 
 def _diverged(node_id: NodeId, since: Index) -> Unavailable:

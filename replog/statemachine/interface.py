@@ -84,7 +84,10 @@ class StateMachine(ABC):
         return b""
 
     def durable_index(self) -> Index:
-        """Index up to which this state machine is itself durable (0: it lives in memory); replay starts behind it."""
+        """Index up to which this state machine is itself durable (0: it lives in memory); replay starts behind it.
+
+        State and index must become durable together, in one transaction: a crash between the two would apply a command twice, or leave it out.
+        """
         return 0
 
     def close(self) -> None:  # noqa: B027 - optional on purpose

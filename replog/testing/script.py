@@ -8,6 +8,8 @@ A script is blocks: command lines, ``----``, and the trace they must give, ended
 Commands (N is a node, A->B a link)::
 
     nodes 1 2 3 [learners=4,5] [KEY=VALUE ...]    make the nodes of a first membership; KEY: a field of `CoreConfig` (true and false allowed)
+                                                  founders=true: they may have lost their logs (`RaftCore(is_founder=...)`)
+    found N                                       say that this is the first start
     join N                                        make a node that knows no membership yet
     campaign N [force]     tick N [COUNT]         time N TICKS (observed)
     propose N WORD ...     change N v4 l5 r2 u3=INCARNATION [force] [joint] [keep_joint]      (no changes: leave the joint membership)
@@ -15,6 +17,7 @@ Commands (N is a node, A->B a link)::
     ready N ...            take one Ready of each and execute it
     deliver A->B [COUNT]   deliver the oldest messages of a link (all of them without COUNT); ``deliver A->B last`` the newest
     drop A->B [COUNT]      duplicate A->B         lost A->B (tell A that its connection to B broke)
+    limit A->B BYTES       step-down N            so much may be on its way; stop leading or campaigning
     cut A->B / cut N       heal                   cut links lose what they carry and what is sent
     stabilize [N ...]      Readys and deliveries among these nodes until nothing moves
     compact N SNAPSHOT [FIRST]                    snapshot at an index, log from FIRST (SNAPSHOT + 1) on
@@ -87,11 +90,19 @@ class Script:
         names = [word for word in words if "=" not in word]
         options = dict(word.split("=", 1) for word in words if "=" in word)
         learners = [name for name in options.pop("learners", "").split(",") if name]
+        founders = _value(options.pop("founders", "false"))
         self.config.update({key: _value(value) for key, value in options.items()})
         membership = members(names, learners)
         for name in (*names, *learners):
             self._add(name, membership)
+            if founders:
+                self.node(name).is_founder = True
+                self.node(name).restart()
         yield membership_line(membership)
+
+    def do_found(self, words: list[str]) -> Iterator[str]:
+        self.node(words[0]).core.found()
+        yield from ()
 
     def do_join(self, words: list[str]) -> Iterator[str]:
         for name in words:
@@ -169,6 +180,15 @@ class Script:
         self.node(source).core.peer_lost(target)
         yield from ()
 
+    def do_limit(self, words: list[str]) -> Iterator[str]:
+        source, target = _link(words[0])
+        self.node(source).core.limit_in_flight(target, int(words[1]))
+        yield from ()
+
+    def do_step_down(self, words: list[str]) -> Iterator[str]:
+        self.node(words[0]).core.step_down()
+        yield from ()
+
     # -- faults -------------------------------------------------------------------------------------------------------
 
     def do_crash(self, words: list[str]) -> Iterator[str]:
@@ -187,7 +207,7 @@ class Script:
 
     def do_wipe(self, words: list[str]) -> Iterator[str]:
         node = self.node(words[0])
-        node.disk = CoreDisk(initial=Membership(), wiped=True)
+        node.disk = CoreDisk(initial=node.disk.initial if node.is_founder else Membership(), wiped=True)
         node.restart()
         yield from ()
 
