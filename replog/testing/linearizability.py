@@ -63,12 +63,13 @@ class KeyResult:
 
     def explain(self) -> str:
         """Why not, in a sentence."""
+        where = f"key {self.key!r}: " if self.key else ""
         if self.blocked is None:
-            return f"key {self.key!r}: {self.verdict.value}"
+            return f"{where}{self.verdict.value}"
         operation = self.operations[self.blocked]
         states = ", ".join(self.states)
         return (
-            f"key {self.key!r}: no order explains what client {operation.client} was told between {operation.start} and {operation.end}: "
+            f"{where}no order explains what client {operation.client} was told between {operation.start} and {operation.end}: "
             f"{operation.describe()}; the state could only be {states}"
         )
 

@@ -145,7 +145,9 @@ def test_a_failed_history_is_drawn_with_the_operation_that_breaks_it(tmp_path: P
 
     drawn = picture.read_text()
     assert code == 1
-    assert "no order explains this answer" in drawn
+    assert "no order explains that client b was told get() -&gt; &#x27;&lt;w&gt;&#x27;" in drawn
+    assert "the state could only be &#x27;v&#x27;" in drawn
+    assert drawn.index(">b</text>") < drawn.index(">a</text>"), "the client that was told so is on top"
     assert "&lt;w&gt;" in drawn
     assert "<w>" not in drawn
 
