@@ -6,11 +6,12 @@ Exit codes: 0 all is well; 1 a property or the history failed; 2 the arguments o
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from replog.testing.determinism import ZONES, NotAStateMachine, compare_processes, load
 from replog.testing.draw import to_html
@@ -19,7 +20,7 @@ from replog.testing.history_formats import parse
 from replog.testing.linearizability import CONFIGURATIONS_MAX, Verdict, check
 from replog.testing.machine_checks import StateMachineFault
 from replog.testing.machine_suite import COMMANDS_DRAWN, Commands, check_state_machine
-from replog.testing.models import MODELS, Model
+from replog.testing.models import MODELS, Model, RegisterModel
 from replog.testing.simulation_command import add_commands
 
 EXIT: Final = {Verdict.LINEARIZABLE: 0, Verdict.NOT_LINEARIZABLE: 1, Verdict.UNKNOWN: 3}
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--model", choices=["auto", *MODELS], default="auto", help="auto: register, or register-empty where gets answer '' and never null"
     )
+    judge.add_argument("--initial", metavar="VALUE", help="what each key holds before the history begins, as JSON (default: nothing)")
     judge.add_argument(
         "--configurations-max", type=int, default=CONFIGURATIONS_MAX, help="budget per key; used up means unknown (default %(default)s)"
     )
@@ -84,7 +86,7 @@ def _takes_machine(parser: argparse.ArgumentParser) -> None:
 def _check(chosen: argparse.Namespace, out: TextIO) -> int:
     text = sys.stdin.read() if chosen.file == "-" else _read(chosen.file)
     history = parse(text)
-    model = _model(chosen.model, history)
+    model = _model(chosen.model, history) if chosen.initial is None else RegisterModel(missing=_json(chosen.initial), name="register")
     result = check(history, model, configurations_max=chosen.configurations_max)
     if chosen.html:
         with open(chosen.html, "w", encoding="utf-8") as target:
@@ -93,6 +95,8 @@ def _check(chosen: argparse.Namespace, out: TextIO) -> int:
         f"{key.explain()}\n" if key.blocked is not None else f"key {key.key!r}: unknown after {key.configurations} configurations\n"
         for key in result.failed
     )
+    if chosen.initial is None and any(key.states == (model.show(model.initial()),) for key in result.failed):
+        out.write("if a key holds something before the history begins, say so with --initial\n")
     out.write(f"{chosen.file}: {result.verdict.value} ({len(history)} operations, {len(result.keys)} keys, model {model.name})\n")
     if chosen.html:
         out.write(f"picture: {chosen.html}\n")
@@ -149,6 +153,13 @@ def _lines(path: str, *, as_hex: bool) -> list[bytes]:
         except ValueError:
             raise NotAStateMachine(f"{path}, line {number}: {line[:60]!r} is not hexadecimal") from None
     return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise HistoryMalformed(f"--initial: {text!r} is not JSON (text needs quotes of its own)") from None
 
 
 def _read(path: str) -> str:

@@ -181,6 +181,17 @@ def test_what_cannot_be_understood_is_refused_by_name(text: str, says: str) -> N
         parse(text)
 
 
+def test_a_register_may_hold_something_before_the_history_begins(tmp_path: Path) -> None:
+    file = tmp_path / "h"
+    file.write_text(JSON_EVENTS.splitlines()[2] + "\n" + JSON_EVENTS.splitlines()[3].replace("RESULT", "0"))
+    said = io.StringIO()
+
+    assert main(["check", str(file)], said) == 1
+    assert "say so with --initial" in said.getvalue()
+    assert main(["check", str(file), "--initial", "0"], io.StringIO()) == 0
+    assert main(["check", str(file), "--initial", "zero"], io.StringIO()) == 2
+
+
 def test_a_kind_outside_the_model_is_refused_by_name() -> None:
     history = [Operation(client="a", key="x", kind="increment", start=0, end=1)]
 
