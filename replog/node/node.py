@@ -9,26 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 from prometheus_client import CollectorRegistry
 
-from replog.client.client import ReplogClient
 from replog.config import ClusterConfig, NodeConfig
 from replog.errors import (
     Busy,
     ConfigError,
-    DeadlineExceeded,
     MembershipChangePending,
-    NodeStopped,
     NotLeader,
-    OutcomeUnknown,
     ReplogError,
     Unavailable,
 )
-from replog.node.effects import Inputs, Result, Ticket
+from replog.node.asking import Asking
+from replog.node.describe import describe, not_ready_reason
+from replog.node.effects import Result
 from replog.node.inbox import Inbox
 from replog.node.loop import Observer, OwnerLoop
 from replog.node.membership_plans import MembershipPlan
@@ -45,11 +43,10 @@ from replog.storage.frames import EntryFrameCodec
 from replog.storage.interface import Storage
 from replog.types import EntryId, Index, NodeId, SnapshotMeta
 
-_T = TypeVar("_T")
 Consistency = Literal["linearizable", "lease", "stale"]
 
 
-class Node:
+class Node(Asking):
     """One member of a cluster. Use it as ``async with Node(...) as node:``, or call `start` and `stop`.
 
     All methods are for the loop on which it was started.
@@ -76,8 +73,7 @@ class Node:
             raise ConfigError(
                 "node_id", config.node_id, f"one of initial_members: {known}; or no initial_members to join a running cluster"
             )
-        self.cluster = cluster
-        self.config = config
+        super().__init__(cluster, config)
         self.state_machine = state_machine
         self.registry = registry if registry is not None else CollectorRegistry()
         self._open_storage = open_storage or DiskStorage.open_for
@@ -85,15 +81,11 @@ class Node:
         chance = random.Random(secrets.randbits(64))
         self._draw_timeout = draw_timeout or (lambda: chance.randint(low, high))
         self._extra_observers = tuple(observers)
-        self._observations = Observations()
         self._storage: Storage | None = None
         self._persister: Persister | None = None
-        self._loop: OwnerLoop | None = None
         self._queries: Queries | None = None
         self._owner: asyncio.Task[None] | None = None
         self._services: Services | None = None
-        self._client: ReplogClient | None = None
-        self._stopped = asyncio.Event()
         self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -184,11 +176,6 @@ class Node:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
-
-    @property
-    def failure(self) -> Exception | None:
-        """Why the node has failed (its disk, or a broken invariant); None while it is well."""
-        return self._loop.failure if self._loop is not None else None
 
     async def wait_stopped(self) -> None:
         """Until the node has stopped or failed; then `failure` says which."""
@@ -391,64 +378,14 @@ class Node:
 
     def status(self) -> NodeStatus:
         """What the node knows now; also after it has stopped or failed."""
-        loop = self._started()
-        replica = loop.replica
-        core = replica.core.status()
-        leader, address = replica.not_leader().leader, replica.not_leader().address
-        return NodeStatus(
-            node_id=self.config.node_id,
-            cluster_id=self.cluster.cluster_id,
-            role=core.role,
-            term=core.term,
-            leader=leader,
-            leader_address=address,
-            committed_index=core.committed_index,
-            applied_index=replica.applied_index,
-            persisted_index=core.persisted_index,
-            first_index=core.first_index,
-            last_index=core.last_index,
-            snapshot_index=replica.snapshot_meta.index if replica.snapshot_meta is not None else 0,
-            log_bytes=replica.storage.size_bytes,
-            incarnation=replica.storage.recovered.incarnation,
-            membership=core.membership,
-            membership_index=core.membership_index,
-            peers=core.peers,
-            acknowledgement_seconds=loop.acknowledgement_seconds([peer.node for peer in core.peers]),
-            turn_bytes_max=loop.inbox.turn_bytes_max,
-            transfer_target=core.transfer_target,
-            removed=replica.removed,
-            fenced_by_epoch=replica.fence.epoch,
-            founding=replica.founding.reason(),
-            diverged_since=replica.healing.wrong_since,
-            incarnations_seen=replica.incarnations.all_seen(),
-            peer_errors=self._services.peer_errors() if self._services is not None else {},
-            failure=str(loop.failure) if loop.failure is not None else None,
-        )
+        return describe(self._started(), self._peer_errors())
 
     def not_ready_reason(self) -> str:
         """Why the node should get no requests now; empty when it should."""
-        if self._loop is None or self._stopping:
-            return "not running"
-        replica = self._loop.replica
-        if self._loop.failure is not None:
-            return f"failed: {self._loop.failure}"
-        if self._loop.stalls:
-            return "the disk stalls: a write has taken longer than an election timeout"
-        if replica.fence.epoch:
-            return replica.fence.reason()
-        if replica.removed:
-            return "removed from the membership; stop this node, or add it again"
-        if replica.healing.wrong_since is not None:
-            return str(replica.refusal())
-        if replica.core.leader is None:
-            refusals = (
-                [error for error in self._services.peer_errors().values() if "refused" in error] if self._services is not None else []
-            )
-            founding = [replica.founding.reason()] if replica.founding.reason() else []
-            return "; ".join(["no leader is known", *founding, *refusals[:1]])
-        if replica.unapplied_entries:
-            return f"{replica.unapplied_entries} committed entries are not applied yet"
-        return ""
+        return not_ready_reason(self._loop, self._peer_errors()) if self._loop is not None and not self._stopping else "not running"
+
+    def _peer_errors(self) -> Mapping[NodeId, str]:
+        return self._services.peer_errors() if self._services is not None else {}
 
     @property
     def turns(self) -> int:
@@ -479,69 +416,6 @@ class Node:
     @property
     def bound_http_address(self) -> str | None:
         return self._services.bound_http_address if self._services is not None else None
-
-    # -- inside ----------------------------------------------------------------------------------------------------------
-
-    def _started(self) -> OwnerLoop:
-        if self._loop is None:
-            raise NodeStopped("the node has not been started")
-        return self._loop
-
-    def _running(self) -> OwnerLoop:
-        loop = self._loop
-        if loop is None or self._stopped.is_set():
-            cause = self.failure
-            error = NodeStopped("the node is not running" if cause is None else f"the node has failed: {cause}")
-            raise error from cause
-        if loop.replica.fence.epoch:
-            raise NodeStopped(f"{self.config.node_id}: {loop.replica.fence.reason()}; use another node")
-        if loop.replica.removed:
-            raise NodeStopped(f"{self.config.node_id} was removed from the membership, so it serves no more; use another node")
-        return loop
-
-    async def _ask(self, kind: type[_T], timeout: float | None, add: Callable[[Inputs, Ticket], None]) -> _T:
-        """Put a ticket into the inbox and wait for its value, which is a `kind`."""
-        loop = self._running()
-        if loop.stalls:
-            raise loop.stalled_error()
-        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        add(loop.inbox.inputs, future)
-        loop.inbox.wake()
-        value = await (self._within(timeout, future, reads=True) if timeout is not None else future)
-        assert isinstance(value, kind)
-        return value
-
-    async def _within(self, timeout: float, work: Awaitable[_T], *, reads: bool = False) -> _T:
-        try:
-            return await asyncio.wait_for(work, timeout)
-        except TimeoutError:
-            error: ReplogError = (
-                DeadlineExceeded(f"no answer within {timeout:.3f} s")
-                if reads
-                else OutcomeUnknown(f"no answer within {timeout:.3f} s; the command may yet be committed")
-            )
-            raise error from None
-
-    def _forwarder(self) -> ReplogClient | None:
-        """The node's own client, for what only the leader can do; None while this node knows no other."""
-        if self._client is None:
-            replica = self._running().replica
-            membership = replica.core.membership
-            addresses = [member.address for node, member in sorted(membership.members.items()) if node != self.config.node_id]
-            if not addresses:
-                return None
-            self._client = ReplogClient(addresses, cluster_id=self.cluster.cluster_id)
-        return self._client
-
-    async def _until_leader_known(self) -> None:
-        """Just after the start nobody leads yet: what needs a leader waits, at most for two election timeouts. Raises `Unavailable`, `NodeStopped`."""
-        core = self._running().replica.core
-        patience = 2 * self.cluster.election_timeout_ticks_max * self.cluster.tick_ms / 1000
-        try:
-            await asyncio.wait_for(self._observations.leader_known(core), patience)
-        except TimeoutError:
-            raise Unavailable(f"no leader was known within {patience:.3f} s") from None
-        self._running()
 
 
 __all__ = ["Consistency", "Node"]
