@@ -13,8 +13,9 @@ import json
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from typing import Any
 
 from cluster import commands
@@ -23,6 +24,7 @@ from cluster.launch import LocalCluster
 from cluster.load import LoadResult, Operation, closed_loop
 from cluster.node import quieten_garbage_collection
 from cluster.processes import cpu_seconds
+from replog.client.client import ReplogClient
 from replog.config import check_choice, check_range
 from replog.errors import OperatorError
 from replog.node.node import Node
@@ -68,32 +70,16 @@ def load_commands(options: BenchOptions) -> list[bytes]:
     return [commands.encode_put(b"key%05d" % number, value) for number in range(KEYS)]
 
 
-def write_operation(options: BenchOptions, propose: Callable[[bytes], Any], propose_many: Callable[[Sequence[bytes]], Any]) -> Operation:
-    """The next write of the load, as often as it is called."""
+def load_of(options: BenchOptions, target: Node | ReplogClient) -> tuple[Operation, Iterator[Any]]:
+    """What the workers call on `target`, and with what: writes, batches of writes, or linearizable reads of keys that the writes put."""
+    if options.operation == "read":
+        keys = [commands.encode_get(b"key%05d" % number) for number in range(KEYS)] if options.app == "kv" else [b""]
+        return target.query, cycle(keys)
     made = load_commands(options)
     if options.batch > 1:
         rows = [[made[(start + step) % len(made)] for step in range(options.batch)] for start in range(0, len(made), options.batch)]
-        next_row = _cycle(rows)
-        return lambda: propose_many(next_row())
-    if len(made) == 1:
-        only = made[0]
-        return lambda: propose(only)
-    next_command = _cycle(made)
-    return lambda: propose(next_command())
-
-
-def _cycle(items: Sequence[Any]) -> Callable[[], Any]:
-    from itertools import cycle
-
-    return cycle(items).__next__
-
-
-def read_operation(options: BenchOptions, query: Callable[[bytes], Any]) -> Operation:
-    """Linearizable reads, of keys that the write load puts."""
-    if options.app == "counter":
-        return lambda: query(b"")
-    next_key = _cycle([commands.encode_get(b"key%05d" % number) for number in range(KEYS)])
-    return lambda: query(next_key())
+        return target.propose_many, cycle(rows)
+    return target.propose, cycle(made)
 
 
 async def run_in_node(node: Node, line: str) -> None:
@@ -104,11 +90,9 @@ async def run_in_node(node: Node, line: str) -> None:
     else:
         if options.operation == "read":
             await node.propose_many(load_commands(options))  # something to read
-            operation = read_operation(options, node.query)
-        else:
-            operation = write_operation(options, node.propose, node.propose_many)
+        operation, arguments = load_of(options, node)
         started, persists = time.process_time(), node.persists
-        result = await closed_loop(operation, in_flight=options.in_flight, seconds=options.seconds)
+        result = await closed_loop(operation, arguments, in_flight=options.in_flight, seconds=options.seconds)
         answer = row(options, result, seconds_used=time.process_time() - started)
         answer["entries_per_write"] = round(answer["operations_all"] / max(1, node.persists - persists), 1)
     sys.stdout.write(json.dumps(answer) + "\n")
@@ -194,11 +178,8 @@ async def embedded(local: LocalCluster, leader: NodeId, options: BenchOptions) -
 async def _via_client(local: LocalCluster, options: BenchOptions) -> dict[str, Any]:
     async with local.client() as client:
         await client.propose_many(load_commands(options))  # finds the leader, and gives reads something to read
-        if options.operation == "read":
-            operation = read_operation(options, client.query)
-        else:
-            operation = write_operation(options, client.propose, client.propose_many)
+        operation, arguments = load_of(options, client)
         quieten_garbage_collection()
         started = time.process_time()
-        result = await closed_loop(operation, in_flight=options.in_flight, seconds=options.seconds)
+        result = await closed_loop(operation, arguments, in_flight=options.in_flight, seconds=options.seconds)
         return row(options, result, seconds_used=time.process_time() - started)

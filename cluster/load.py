@@ -1,16 +1,18 @@
 """A closed loop: as many workers as operations in flight, each with one operation at a time, each timing its own.
 
-What it adds to an operation is two readings of the clock and one append (0.2 us), so that the system is measured and not the harness.
+What it adds to an operation is its argument, a reading of the clock and an append (0.2 us), so that the system is measured and not the harness. A task that waits for
+a future, made and woken for each operation, costs another 1.1 us (uvloop): that is the caller's, whoever answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-Operation = Callable[[], Awaitable[object]]
+Operation = Callable[[Any], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,13 @@ class LoadResult:
         return self.operations / self.seconds
 
 
-async def closed_loop(operation: Operation, *, in_flight: int, seconds: float, warmup_seconds: float = 0.5) -> LoadResult:
-    """Run `operation` by `in_flight` workers for `seconds` after the warm-up. An error of an operation ends the loop and is raised."""
+async def closed_loop(
+    operation: Operation, arguments: Iterator[Any], *, in_flight: int, seconds: float, warmup_seconds: float = 0.5
+) -> LoadResult:
+    """Run `operation` on one of `arguments` after another (they do not end) by `in_flight` workers for `seconds` after the warm-up. An error of an
+    operation ends the loop and is raised."""
     clock = time.perf_counter
+    argument = arguments.__next__
     start = clock() + warmup_seconds
     deadline = start + seconds
     latencies: list[list[float]] = []
@@ -41,13 +47,13 @@ async def closed_loop(operation: Operation, *, in_flight: int, seconds: float, w
     async def worker() -> None:
         nonlocal before
         while clock() < start:
-            await operation()
+            await operation(argument())
             before += 1
         mine: list[float] = []
         latencies.append(mine)
         began = clock()
         while began < deadline:
-            await operation()
+            await operation(argument())
             ended = clock()
             mine.append(ended - began)
             began = ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,10 @@ def test_files_count_with_their_length(tmp_path: Path) -> None:
 
 
 async def test_operations_of_the_warm_up_are_told_apart() -> None:
-    async def operation() -> None:
+    async def operation(argument: object) -> None:
         await asyncio.sleep(0)
 
-    result = await closed_loop(operation, in_flight=3, seconds=0.02, warmup_seconds=0.02)
+    result = await closed_loop(operation, repeat(None), in_flight=3, seconds=0.02, warmup_seconds=0.02)
 
     assert result.operations > 0
     assert result.operations_before > 0

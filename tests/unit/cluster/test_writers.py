@@ -45,7 +45,7 @@ def test_what_nobody_wrote_is_invented(item: Item) -> None:
 async def test_a_closed_loop_keeps_so_many_in_flight_and_times_each() -> None:
     under_way, most, count = 0, 0, itertools.count()
 
-    async def operation() -> None:
+    async def operation(argument: object) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -53,7 +53,7 @@ async def test_a_closed_loop_keeps_so_many_in_flight_and_times_each() -> None:
         await asyncio.sleep(0.001)
         under_way -= 1
 
-    result = await closed_loop(operation, in_flight=7, seconds=0.05, warmup_seconds=0.02)
+    result = await closed_loop(operation, itertools.repeat(None), in_flight=7, seconds=0.05, warmup_seconds=0.02)
 
     assert most == 7
     assert 7 <= result.operations < next(count)
@@ -62,8 +62,8 @@ async def test_a_closed_loop_keeps_so_many_in_flight_and_times_each() -> None:
 
 
 async def test_an_operation_that_fails_ends_the_loop() -> None:
-    async def operation() -> None:
+    async def operation(argument: object) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await closed_loop(operation, in_flight=3, seconds=1, warmup_seconds=0.0)
+        await closed_loop(operation, itertools.repeat(None), in_flight=3, seconds=1, warmup_seconds=0.0)
