@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from replog.config import NodeConfig
-from replog.errors import MalformedMessage, StorageError
+from replog.errors import DiskFull, MalformedMessage, StorageError
 from replog.node.snapshot_delegation import LEASE_TICKS
 from replog.raft.messages import InstallSnapshot, Message, SnapshotChunk, SnapshotChunkReply, SnapshotFetch, SnapshotFetchReply
 from replog.storage.interface import Storage
@@ -243,6 +243,9 @@ class SnapshotStreams:
                 self.chunks_received += 1
             except MalformedMessage as error:
                 refused = str(error)
+            except DiskFull as error:
+                # It cannot catch up now, but it holds what it has promised, and it may vote; the sender tries again later.
+                refused = f"no room for the snapshot: {error}"
         outcome.messages.append(
             SnapshotChunkReply(
                 source=own_id,

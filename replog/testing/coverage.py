@@ -23,9 +23,29 @@ EXPECTED: Final = (
     "transfers",
     "operations of unknown outcome",
     "storage failures",
+    "disks filled",
     "full disks",
+    "syncs failed",
+    "rot",
 )
 """What a campaign over many seeds should have met at least once each."""
+
+STRIKES: Final = (
+    "crashes",
+    "blackouts",
+    "pauses",
+    "partitions",
+    "slow disks",
+    "sync failures set",
+    "write failures set",
+    "disks filled",
+    "rot",
+    "transfers",
+    "membership changes asked",
+    "nodes wiped and replaced",
+    "slow applies",
+)
+"""What was done to the cluster, one by one (faults of messages come in crowds and are counted apart)."""
 
 
 class Coverage:
@@ -39,6 +59,11 @@ class Coverage:
 
     def merge(self, other: Coverage) -> None:
         self.counts.update(other.counts)
+
+    @property
+    def strikes(self) -> int:
+        """How many of `STRIKES` there were."""
+        return sum(self.counts[name] for name in STRIKES)
 
     def missing(self) -> list[str]:
         """Names of `EXPECTED` that were never met."""

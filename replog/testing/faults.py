@@ -106,11 +106,12 @@ DIRECTED: Final[dict[str, Weather]] = {
         restart_us_max=100_000,
     ),
     "failing-disks": Weather(operations_per_second=500.0, sync_failures=2.0, crashes=2.0, restart_us_max=100_000),
+    "full-disks": Weather(operations_per_second=500.0, full_disks=3.0, crashes=0.5, partitions=0.7, snapshots=1.0, restart_us_max=100_000),
     "rotting-disks": Weather(operations_per_second=500.0, rot=2.0, crashes=0.5, restart_us_max=100_000),
     "interrupted-installs": Weather(operations_per_second=500.0, snapshots=2.0, crashes=6.0, partitions=2.0, restart_us_max=300_000),
 }
-"""Fixed weathers. Messages of old terms arrive late; leaders are cut off with a tail of their own, and everything restarts; disks fail, rot, or lose their
-power, while much is written; processes end inside the installation of a snapshot."""
+"""Fixed weathers. Messages of old terms arrive late; leaders are cut off with a tail of their own, and everything restarts; disks fail, fill up, rot,
+or lose their power, while much is written; processes end inside the installation of a snapshot."""
 ALL_PROFILES: Final = (*PROFILES, *DIRECTED)
 _ALWAYS: Final = {
     "calm": (),

@@ -1,8 +1,8 @@
 """Making a failure short: the same property broken by fewer faults, fewer operations, fewer nodes, in a shorter run.
 
 Every candidate is a plan, run from its beginning; it counts only if it breaks the same property. Faults draw from streams of their own, so turning one off leaves
-the others much as they were. In order: no faults after the break, each kind of fault off, fewer operations, fewer nodes and clients, and again until
-nothing helps or the budget of runs is used up.
+the others much as they were. In order: no faults after the break, each kind of fault off, fewer nodes and clients, fewer operations, faults for a shorter time,
+and again until nothing helps or the budget of runs is used up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from replog.testing.clock import SECOND
 from replog.testing.simulator import Plan, Report
 
 RUNS_MAX = 200
@@ -46,17 +47,20 @@ def shrink(report: Report, run: Callable[[Plan], Report], *, runs_max: int = RUN
     return Shrunk(report=best, runs=runs, steps=tuple(steps))
 
 
-def _size(report: Report) -> tuple[int, int, int, int]:
-    """What is shorter to read comes first: faults, nodes, operations, events."""
+def _size(report: Report) -> tuple[int, int, int, int, int]:
+    """What is shorter to read comes first: kinds of faults, nodes, how often faults struck, operations, events."""
     weather = report.weather
-    return (len(weather.active()), weather.nodes, report.operations, report.events)
+    return (len(weather.active()), weather.nodes, report.coverage.strikes, report.operations, report.events)
 
 
 def _smaller(report: Report) -> Iterator[tuple[str, Plan]]:
     """Plans with something less, the largest steps first."""
     plan, weather = report.plan, report.weather
-    if plan.faults_until_us is None or plan.faults_until_us > report.virtual_us:
-        yield "no fault after the break", replace(plan, faults_until_us=report.virtual_us)
+    faults_us = min(report.virtual_us, int(plan.storm_seconds * SECOND))
+    if plan.faults_until_us is not None:
+        faults_us = min(faults_us, plan.faults_until_us)
+    if plan.faults_until_us is None or plan.faults_until_us > faults_us:
+        yield "no fault after the break", replace(plan, faults_until_us=faults_us)
     for fault in weather.active():
         yield f"without {fault}", replace(plan, weather=weather.without(fault))
     for nodes in (1, 2, 3):
@@ -64,9 +68,9 @@ def _smaller(report: Report) -> Iterator[tuple[str, Plan]]:
             yield f"{nodes} nodes", replace(plan, weather=replace(weather, nodes=nodes))
     if weather.clients > 1:
         yield "one client", replace(plan, weather=replace(weather, clients=1))
-    for share in (4, 2):
-        if report.operations // share >= 1:
-            yield f"{report.operations // share} operations", replace(plan, operations_max=report.operations // share)
-    for share in (4, 2):
-        if plan.faults_until_us:
-            yield f"faults for 1/{share} of the time", replace(plan, faults_until_us=plan.faults_until_us // share)
+    for quarters in (1, 2, 3):
+        if (operations := report.operations * quarters // 4) >= 1:
+            yield f"{operations} operations", replace(plan, operations_max=operations)
+    for quarters in (1, 2, 3):
+        shorter_us = faults_us * quarters // 4
+        yield f"faults for {shorter_us / SECOND:.3f} s", replace(plan, faults_until_us=shorter_us)

@@ -275,6 +275,13 @@ class SimulatedNode:
         self._go_on()
 
     def _go_on(self) -> None:
+        """Carry out the turn as far as it goes; a storage that fails within it, outside of a persist, ends this life as well."""
+        try:
+            self._carry_on()
+        except StorageError as error:
+            self._tell_failed(error)
+
+    def _carry_on(self) -> None:
         """Carry out effects up to the next one that takes time, or to the end of the turn."""
         simulator, replica, effects = self.simulator, self.replica, self._effects
         assert replica is not None
@@ -355,14 +362,17 @@ class SimulatedNode:
         try:
             replica.storage.persist(write)
         except StorageError as error:
-            self.simulator.coverage.add("full disks" if isinstance(error, DiskFull) else "storage failures")
-            self.fail(error)
+            self._tell_failed(error)
             return
         self._writing = None
         self.simulator.ledger.end_write(self.record, write)
         if write.discard_from is not None:
             self.simulator.coverage.add("conflicts truncated")
         self._go_on()
+
+    def _tell_failed(self, error: StorageError) -> None:
+        self.simulator.coverage.add("full disks" if isinstance(error, DiskFull) else "storage failures")
+        self.fail(error)
 
     def _end_snapshot(self, argument: tuple[int, TakeSnapshot]) -> None:
         boot, effect = argument

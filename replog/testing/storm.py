@@ -188,6 +188,7 @@ class Storm:
         node = self._pick(self._running())
         if node is not None:
             node.disk.room_bytes = self._random.choice((0, 100, 5000))
+            self._simulator.coverage.add("disks filled")
             self._simulator.trace(f"the disk of {node.node} has {node.disk.room_bytes} bytes left")
             self._later(100 * MILLISECOND, 2 * SECOND, self._empty_disk, node)
 

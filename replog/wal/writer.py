@@ -240,8 +240,14 @@ class LogWriter:
             self._preparer.start()
 
     def _finish_write(self, data: Bytes, offset: int) -> None:
-        """The device took only a part: ask for the rest once, to learn why. A part again is an error like any other."""
+        """The device took only a part: ask for the rest once, to learn why. A part again is an error like any other.
+
+        How much it took is not known here, so all of it is written again first. A full disk takes the same part again; what says ENOSPC is the write of
+        the rest alone.
+        """
         written = self._tip.file.pwrite(data, offset)
+        if written < len(data):
+            written += self._tip.file.pwrite(memoryview(data)[written:], offset + written)
         if written != len(data):
             raise OSError(errno.EIO, f"short write: {written} of {len(data)} bytes at offset {offset}", self._active.path)
 
