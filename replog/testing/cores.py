@@ -320,7 +320,9 @@ class CoreCluster:
         core = leader.core
         for peer in core.status().peers:
             other = self.nodes.get(peer.node)
-            if other is not None and other.disk.maybe_promised == 0 and not other.disk.wiped:
+            if other is None or other.disk.hard_state.term > core.term:
+                continue  # a later leader may have dropped what this one was told of
+            if other.disk.maybe_promised == 0 and not other.disk.wiped:
                 assert peer.match_index <= other.disk.last_index, f"S9: match {peer.match_index} of {peer.node} is not on its disk"
         index = core.committed_index
         if core.term_at(index) == core.term:
