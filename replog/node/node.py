@@ -286,19 +286,25 @@ class Node(Asking):
         if consistency == "linearizable":
             if timeout is not None:
                 return await self._within(timeout, self.query(request), reads=True)
-            loop = self._running()
-            if loop.replica.core.leader is None:
-                await self._until_leader_known()
-            if loop.stalls:
-                raise loop.stalled_error()
-            assert self._queries is not None
-            return await self._queries.ask(request)
+            queries = self._queries
+            joined = queries.join(request) if queries is not None else None
+            return await (joined if joined is not None else self._first_query(request))
         if consistency == "lease":
             await self.lease_read(timeout=timeout)
         age = self.staleness_seconds()
         if consistency == "stale" and max_age is not None and age > max_age:
             raise Unavailable(f"the state here is {age:.3f} s old, the read allows {max_age:.3f} s; ask another node or allow more")
         return self.state_machine.query(request)
+
+    async def _first_query(self, request: bytes) -> bytes:
+        """Look whether this node serves; those who ask until its owner's next turn join this one."""
+        loop = self._running()
+        if loop.replica.core.leader is None:
+            await self._until_leader_known()
+        if loop.stalls:
+            raise loop.stalled_error()
+        assert self._queries is not None
+        return await self._queries.ask(request)
 
     # -- operating -------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,21 @@ async def test_a_query_asked_after_the_owner_took_the_batch_waits_for_a_round_of
     assert late.result() == b"state of late"
 
 
+async def test_who_joins_shares_the_batch_that_is_open_and_nobody_joins_one_that_was_taken() -> None:
+    machine = Echo()
+    queries, inbox = make_queries(machine)
+    assert queries.join(b"nobody has asked yet") is None
+    first, second = queries.ask(b"first"), queries.join(b"second")
+
+    batch = take(inbox)
+    assert queries.join(b"too late") is None
+    batch.set_result(7)
+
+    assert second is not None
+    assert (first.result(), second.result()) == (b"state of first", b"state of second")
+    assert machine.calls == [2]
+
+
 async def test_a_query_that_raises_fails_alone() -> None:
     queries, inbox = make_queries(Echo())
     good, bad, odd = queries.ask(b"x"), queries.ask(b"raise"), queries.ask(b"stop")
