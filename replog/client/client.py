@@ -18,7 +18,7 @@ from replog.client.admin import AdminClient
 from replog.client.calls import CONSISTENCIES, BarrierCall, Call, Consistency, ProposeCall, QueryCall, Result
 from replog.client.compass import Compass
 from replog.client.link import REQUESTS_BYTES_TARGET, Link
-from replog.client.retry import NotSent, Retry, decide
+from replog.client.retry import NotSent, Retry, decide, pause_seconds_max
 from replog.config import MIB, check_address, check_choice
 from replog.errors import ConfigError, NodeStopped, NotLeader, OutcomeUnknown, PeerRefused, ReplogError, Unavailable
 from replog.types import Index
@@ -26,7 +26,6 @@ from replog.types import Index
 MESSAGE_BYTES_MAX: Final = 80 * MIB
 """gRPC's limit on a message to and from a node; the node's own limit is lower."""
 _PAUSE_SECONDS_MIN: Final = 0.01
-_PAUSE_SECONDS_MAX: Final = 0.5
 
 _BatchKey = tuple[float | None, bool]
 _QueryKey = tuple[float | None, Consistency, float | None]
@@ -273,18 +272,18 @@ def _look_at(task: asyncio.Task[Link]) -> None:
         task.exception()
 
 
-class _Pause(wait_random_exponential):
+class _Pause:
     """None where a hint was given, otherwise longer each time, with jitter."""
 
     def __init__(self, call: Call) -> None:
-        super().__init__(multiplier=_PAUSE_SECONDS_MIN, min=_PAUSE_SECONDS_MIN, max=_PAUSE_SECONDS_MAX)
         self._call = call
 
     def __call__(self, retry_state: RetryCallState) -> float:
         if self._call.hinted:
             self._call.hinted = False
             return 0.0
-        return super().__call__(retry_state)
+        longest = pause_seconds_max(self._call.last_error)
+        return wait_random_exponential(multiplier=_PAUSE_SECONDS_MIN, min=_PAUSE_SECONDS_MIN, max=longest)(retry_state)
 
 
 def _parts(commands: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

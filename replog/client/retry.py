@@ -11,6 +11,9 @@ from typing import Final
 
 from replog.errors import Busy, DeadlineExceeded, NodeStopped, NotLeader, OutcomeUnknown, ReplogError, Unavailable
 
+_PAUSE_SECONDS_MAX: Final = 0.5
+_PAUSE_LEADERLESS_SECONDS_MAX: Final = 0.2
+
 
 class NotSent(ReplogError):
     """The connection broke, or could not be made, before the request left. The client sends it elsewhere; callers never see this."""
@@ -42,6 +45,12 @@ def decide(error: BaseException, *, idempotent: bool) -> Retry:
         if isinstance(error, kind):
             return harmless if idempotent else command
     return Retry.NO
+
+
+def pause_seconds_max(error: BaseException | None) -> float:
+    """The longest pause behind an attempt that failed with `error`. While nodes answer that none of them leads it is short: an election takes a second or two,
+    and a pause that begins just before its end is added to it."""
+    return _PAUSE_LEADERLESS_SECONDS_MAX if isinstance(error, NotLeader) else _PAUSE_SECONDS_MAX
 
 
 def final_error(error: BaseException, *, maybe_appended: bool, what: str) -> BaseException:

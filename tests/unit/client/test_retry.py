@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replog.client.retry import NotSent, Retry, decide, final_error
+from replog.client.retry import NotSent, Retry, decide, final_error, pause_seconds_max
 from replog.errors import (
     Busy,
     CommandFailed,
@@ -75,3 +75,10 @@ def test_what_never_found_a_leader_is_unavailable(error: ReplogError) -> None:
 @pytest.mark.parametrize("error", [Busy("bytes", 2, 1), OutcomeUnknown("x"), CommandFailed("ValueError", "x"), DeadlineExceeded("x")])
 def test_other_errors_are_told_as_they_are(error: ReplogError) -> None:
     assert final_error(error, maybe_appended=False, what="propose") is error
+
+
+def test_a_cluster_that_elects_is_asked_more_often_than_one_that_cannot_be_reached() -> None:
+    elects, election_timeout_seconds = pause_seconds_max(NotLeader()), 1.0
+
+    assert elects <= election_timeout_seconds / 5
+    assert all(pause_seconds_max(error) > elects for error in (NotSent("x"), Busy("bytes", 2, 1), Unavailable("x"), None))
