@@ -59,7 +59,7 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to w
 CatchUpTimeout = Annotated[
     float, typer.Option("--timeout", min=0.1, help="Seconds to wait; interrupted, the same command goes on where it stopped.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Also when too few of the voters can be reached for a majority.")]
+Force = Annotated[bool, typer.Option("--force", help="Also when too few of the voters can be reached, or a learner is behind.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.", show_default=False)]
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="host:port at which the others reach it.", show_default=False)]
 CATCH_UP_SECONDS: Final = 3_600.0
@@ -196,7 +196,7 @@ def add_learner_command(
 def promote_command(
     node: NodeName, endpoints: Endpoints, force: Force = False, timeout: Timeout = 30.0, as_json: bool = JSON_OPTION
 ) -> None:
-    """Make a learner a voter."""
+    """Make a learner a voter. Once it has caught up; with --force at once."""
     _change(endpoints, timeout, as_json, [promote(_checked_name(node))], force)
 
 
