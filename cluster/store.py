@@ -24,7 +24,7 @@ from typing import Final
 from weakref import ref
 
 Versioned = tuple[int, bytes, int]
-"""(revision, value, mark): the mark is whatever number the owner wants back with the value; the key-value store keeps the item's share of its digest there."""
+"""(revision, value, mark): the mark is a number that the owner wants back with the value; the map only keeps it."""
 
 FOLD_KEYS_MIN: Final = 1024
 """Overlay keys folded into the base at each `fold`, at least: a fraction of a millisecond."""
