@@ -69,9 +69,8 @@ async def run_scale(names: list[str], options: ScaleOptions) -> None:
 async def _one(where: str, run: BenchOptions, **more: Any) -> dict[str, Any]:
     """One run on a new cluster."""
     with tempfile.TemporaryDirectory(dir=where) as directory:
-        async for found in run_bench(directory, [run], **more):
-            return found
-    raise AssertionError("a run gives a row")
+        (found,) = [row async for row in run_bench(directory, [run], **more)]  # to its end: that is when the nodes are stopped
+        return found
 
 
 async def cost(options: ScaleOptions, where: str) -> Lines:

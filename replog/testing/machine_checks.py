@@ -111,7 +111,25 @@ class Checks:
         return describe(self._queries[0]) if self._queries else "none was asked"
 
     def _ask(self, machine: StateMachine) -> list[Result]:
-        return [_attempt(lambda query=query: machine.query(query)) for query in self._queries]  # type: ignore[misc]  # the default binds the loop's value
+        answers = [_attempt(lambda query=query: machine.query(query)) for query in self._queries]  # type: ignore[misc]  # the default binds the loop's value
+        if type(machine).query_batch is not StateMachine.query_batch:
+            self._ask_together(machine, answers)
+        return answers
+
+    def _ask_together(self, machine: StateMachine, answers: Sequence[Result]) -> None:
+        """`query_batch` answers as `query` does."""
+        try:
+            together = machine.query_batch(self._queries)
+        except Exception as error:
+            raise StateMachineFault(
+                "query", f"query_batch raised: {_told(error)}. An exception must become the answer to its query"
+            ) from error
+        if len(together) != len(self._queries):
+            raise StateMachineFault("query", f"query_batch returned {len(together)} answers for {len(self._queries)} queries")
+        for query, alone, answer in zip(self._queries, answers, together, strict=True):
+            found = CommandError(type(answer).__name__, str(answer)) if isinstance(answer, Exception) else answer
+            if not same(found, alone):
+                raise StateMachineFault("query", f"{describe(query)} is answered {_any(found)} in query_batch, and {describe(alone)} alone")
 
     # -- results -------------------------------------------------------------------------------------------------------------
 

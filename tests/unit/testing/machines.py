@@ -26,7 +26,8 @@ COMMANDS = [
     b"clear red",
     b"join red finn",
 ]
-QUERIES = [b"red", b"blue", b"nobody"]
+QUERIES = [b"red", b"blue", b"nobody", b"\xff"]
+"""The last one is no team's name, and is refused."""
 
 
 def draw(chance: Random) -> bytes:
@@ -169,6 +170,24 @@ class OtherBatches(Teams):
 class RaisesOutOfABatch(Teams):
     def apply_batch(self, first_index: Index, term: Term, payloads: Sequence[bytes]) -> list[bytes | CommandError]:
         return [self.apply(Entry(index, term, 1, payload)) for index, payload in enumerate(payloads, first_index)]  # type: ignore[arg-type]  # a kind
+
+
+class AnswersOtherwiseTogether(Teams):
+    """Its query_batch refuses with another exception."""
+
+    def query_batch(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
+        answers = super().query_batch(requests)
+        return [answer if isinstance(answer, bytes) else LookupError(str(answer)) for answer in answers]
+
+
+class ForgetsAnAnswer(Teams):
+    def query_batch(self, requests: Sequence[bytes]) -> Sequence[bytes | Exception]:
+        return super().query_batch(requests)[1:]
+
+
+class RaisesOutOfQueries(Teams):
+    def query_batch(self, requests: Sequence[bytes]) -> Sequence[bytes | Exception]:
+        return [self.query(request) for request in requests]
 
 
 class ReturnsText(Teams):

@@ -101,6 +101,9 @@ def test_snapshots_whose_bytes_may_differ_are_not_compared_when_told_so() -> Non
         (machines.RaisesOutOfABatch, "batch", r"apply_batch raised on the batch of commands \d+ to \d+: \w+Error: "),
         (machines.ReturnsText, "results", r"returned a str, '.*'; apply returns bytes"),
         (machines.ChangesWhenAsked, "query", r"a query after 0 commands changed the state"),
+        (machines.AnswersOtherwiseTogether, "query", r"is answered LookupError.* in query_batch, and UnicodeDecodeError.* alone"),
+        (machines.ForgetsAnAnswer, "query", r"query_batch returned \d+ answers for \d+ queries"),
+        (machines.RaisesOutOfQueries, "query", r"query_batch raised: UnicodeDecodeError"),
         (machines.DigestIsNotRestored, "error", r"raised .* and changed the state's digest"),
         (machines.CannotWriteASnapshot, "snapshot", r"after \d+ commands no snapshot can be written: TypeError"),
     ],
@@ -182,7 +185,7 @@ def test_the_package_offers_the_suite_and_nothing_else() -> None:
 @pytest.mark.slow
 def test_the_command_line_puts_a_state_machine_through_everything(tmp_path: Path) -> None:
     (tmp_path / "commands").write_bytes(b"\n".join(COMMANDS) + b"\n\n")
-    (tmp_path / "queries").write_bytes(b"\n".join(QUERIES))
+    (tmp_path / "queries").write_bytes(b"\n".join(QUERIES[:-1]))
     out = StringIO()
 
     code = main(["machine", f"{HERE}:Teams", str(tmp_path / "commands"), "--queries", str(tmp_path / "queries"), "--seeds", "1"], out)
