@@ -15,7 +15,7 @@ from cluster import commands
 from cluster.bench import BenchOptions, embedded
 from cluster.config import load
 from cluster.launch import LocalCluster
-from cluster.processes import bytes_on_disk, rss_bytes
+from cluster.processes import bytes_on_disk, cpu_seconds, rss_bytes
 from replog.client.client import ReplogClient
 from replog.config import MIB, ClusterConfig
 from replog.errors import ReplogError
@@ -112,7 +112,7 @@ async def _memory_row(local: LocalCluster, sampler: Sampler, leader: NodeId, don
 
 async def startup(where: str, *, entries_max: int) -> Lines:
     """The time from the start of a process until it serves and until all of its log is applied, without a snapshot: every entry is verified, read and applied."""
-    yield "| entries in the log | log, MiB | until it serves, s | until all is applied, s | us an entry | MiB of memory |"
+    yield "| entries in the log | log, MiB | until it serves, s | until all is applied, s | us of CPU an entry | MiB of memory |"
     yield "|---:|---:|---:|---:|---:|---:|"
     for length in sorted({min(length, entries_max) for length in _LENGTHS}):
         with tempfile.TemporaryDirectory(dir=where) as directory:
@@ -136,10 +136,11 @@ async def _startup_row(directory: str, length: int) -> str:
                 break
             await asyncio.sleep(0.01)
         applied = time.perf_counter() - began
-        used = rss_bytes(local.process(node).pid)
+        pid = local.process(node).pid
+        used, worked = rss_bytes(pid), cpu_seconds(pid)
         await asyncio.to_thread(local.stop_all)
         await local.disconnect()
-    return f"| {length:,} | {size / MIB:,.0f} | {serves:.2f} | {applied:.2f} | {applied / length * 1e6:.1f} | {used / MIB:.0f} |"
+    return f"| {length:,} | {size / MIB:,.0f} | {serves:.2f} | {applied:.2f} | {worked / length * 1e6:.2f} | {used / MIB:.0f} |"
 
 
 def write_log(local: LocalCluster, node: NodeId, length: int) -> None:
