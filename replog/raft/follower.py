@@ -61,7 +61,7 @@ def on_append_entries(state: State, message: AppendEntries) -> None:
                 state.truncate(conflict)
             append(state, message, entries, conflict)
 
-    if state.commit_to(min(message.committed_index, last)):
+    if state.commit_to(min(message.committed_index, last), more_to_come=message.committed_index > log.last_index):
         follow_membership(state)
     state.acknowledge(message.source, max(last, log.committed_index))
 

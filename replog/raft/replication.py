@@ -86,7 +86,7 @@ def send_append(state: State, peer: Progress, end: Index) -> bool:
             term=state.term,
             prev_index=prev_index,
             prev_term=prev_term,
-            committed_index=log.committed_index,
+            committed_index=min(log.committed_index, peer.last_wanted),
             entries=entries,
         )
     )

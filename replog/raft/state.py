@@ -242,8 +242,11 @@ class State:
         if log.last_term == self.term if self.promised == ANYTHING else log.last_term > term or log.last_index >= index:
             self.promised = NOTHING
 
-    def commit_to(self, index: Index) -> bool:
-        """Raise the commit index; says whether it changed. The caller vouches that a quorum holds `index`."""
+    def commit_to(self, index: Index, *, more_to_come: bool = False) -> bool:
+        """Raise the commit index; says whether it changed. The caller vouches that a quorum holds `index`.
+
+        `more_to_come`: the leader has committed more than our log holds, so that it will send it.
+        """
         log = self.log
         before = log.committed_index
         if index <= before:
@@ -252,14 +255,15 @@ class State:
         log.committed_index = index
         self.sends_wanted = True
         for at, membership in self.history.between(before + 1, index):
-            self.tell_membership_committed(at, self.history.at(at - 1), membership)
+            self.tell_membership_committed(at, self.history.at(at - 1), membership, more_to_come=more_to_come)
         return True
 
-    def tell_membership_committed(self, index: Index, before: Membership, membership: Membership) -> None:
-        """A node that was removed and added again passes by its removal when it catches up: it is removed only if the membership in force lacks it too."""
+    def tell_membership_committed(self, index: Index, before: Membership, membership: Membership, *, more_to_come: bool = False) -> None:
+        """A node that was removed and added again passes by its removal when it catches up: it is removed only if the membership in force lacks it too,
+        and no more is to come (a removed node gets nothing behind its removal, nor a commit index behind it)."""
         self.events.append(MembershipCommitted(index=index, membership=membership))
         node = self.node_id
-        if node in before.nodes and node not in membership.nodes and node not in self.membership.nodes:
+        if node in before.nodes and node not in membership.nodes and node not in self.membership.nodes and not more_to_come:
             self.events.append(RemovedFromMembership(index=index))
 
     def adopt_membership(self, index: Index, membership: Membership) -> None:

@@ -504,6 +504,44 @@ def test_a_server_that_was_added_again_passes_by_its_removal_without_a_word_of_i
     assert only(RemovedFromMembership, events) == []
 
 
+def test_neither_does_one_whose_return_comes_with_a_later_append() -> None:
+    core = make(log=[1])
+    first = catch_up(core, {3: members("23")}, 4, commit=8)
+    assert (core.committed_index, only(RemovedFromMembership, first)) == (4, [])
+    rest = EntryRange(first_index=5, last_index=8, terms=((5, 2),), memberships=((6, members("23", "1")),))
+    core.receive(AppendEntries(source="2", target="1", term=2, prev_index=4, prev_term=2, committed_index=8, entries=rest, frames="frames"))
+
+    assert only(RemovedFromMembership, turn(core).events) == []
+    assert core.role is Role.LEARNER
+
+
+def test_a_removed_server_hears_of_no_commit_behind_its_removal_so_that_it_knows_it_has_everything() -> None:
+    cluster = cluster_of("1", "2", "3")
+    node = elected(cluster)
+    for other in "12":
+        cluster.cut |= {("3", other), (other, "3")}
+    node.core.change_membership([RemoveNode(node="3")])
+    stabilize(cluster)
+    node.propose(["later"])
+    stabilize(cluster)
+    cluster.cut.clear()
+    node.core.peer_lost("3")
+    told: list[Event] = []
+    for _ in range(4):
+        node.core.tick()
+        for _ in range(4):
+            for one_node in cluster.nodes.values():
+                ready = one_node.take_ready()
+                if one_node.node_id == "3" and ready is not None:
+                    told += ready.events
+            for link in sorted(cluster.links):
+                while cluster.links[link]:
+                    cluster.deliver(*link)
+
+    assert [event.index for event in only(RemovedFromMembership, told)] == [2]
+    assert cluster.nodes["3"].core.committed_index == 2
+
+
 def test_a_removal_is_told_when_the_entry_that_added_the_server_again_is_lost() -> None:
     core = make(log=[1])
     assert only(RemovedFromMembership, catch_up(core, {3: members("23"), 6: members("23", "1")}, 8, commit=4)) == []
