@@ -26,7 +26,8 @@ PAYLOADS: Final = ((16, 1024), (100, 1024), (KIB, 1024), (16 * KIB, 256), (MIB, 
 SIZES: Final = (1, 3, 5)
 LARGE_SHARE_MIN: Final = 1 / 6
 """Values of 1 MiB are acknowledged at this share, at least, of the rate at which one process writes and syncs the same bytes."""
-_BARE_BYTES_MAX: Final = 4 * 1024 * MIB
+_BARE_BYTES_MIN, _BARE_BYTES_MAX = 64 * MIB, 1024 * MIB
+"""Of the file that one process alone writes; the larger, the longer it takes to make and to remove."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +111,14 @@ async def payload(options: ScaleOptions, where: str) -> Lines:
 def bare_rate(where: str, size_bytes: int, seconds: float) -> float:
     """Values per second that one process writes and syncs, one by one, into a file whose blocks are reserved."""
     value = os.urandom(size_bytes)
+    reserved = min(_BARE_BYTES_MAX, max(_BARE_BYTES_MIN, size_bytes * 4096))
     path = os.path.join(where, "bare")
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
     try:
-        os.posix_fallocate(descriptor, 0, _BARE_BYTES_MAX)
+        os.posix_fallocate(descriptor, 0, reserved)
         os.fsync(descriptor)
         count, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds and (count + 1) * size_bytes <= _BARE_BYTES_MAX:
+        while (elapsed := time.perf_counter() - started) < seconds and (count + 1) * size_bytes <= reserved:
             os.pwrite(descriptor, value, count * size_bytes)
             os.fdatasync(descriptor)
             count += 1
