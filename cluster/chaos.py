@@ -108,7 +108,7 @@ class Chaos:
             self._say("checking what is left of the histories")
             await self._historian.finish()
             complete = True
-        except (ReplogError, TimeoutError) as error:
+        except (ReplogError, TimeoutError, OSError) as error:
             self.nodes.fail(f"{type(error).__name__}: {error}")
         finally:
             await self._historian.abandon()
