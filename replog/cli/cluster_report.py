@@ -202,7 +202,8 @@ def _notes(best: Status, rows: tuple[NodeRow, ...], found: _Sorted) -> list[str]
         for peer, error in sorted(status["peer_errors"].items()):
             if peer == node or peer in silent or {node, peer} & fenced:
                 continue
-            if peer not in best["membership"]["members"] and "refused this node" not in error and not error.startswith("refused "):
+            is_refusal = "refused this node" in error or error.startswith("refused ")
+            if node == best["node_id"] and peer not in best["membership"]["members"] and not is_refusal:
                 notes.append(f"{node}: {peer} was removed and is to be told so, but cannot be reached: {_cause(error)}")
             else:
                 notes.append(f"{node}: not connected to {peer}: {_cause(error)}")
