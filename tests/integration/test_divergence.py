@@ -141,6 +141,7 @@ async def test_memory_that_went_bad_is_found_when_a_snapshot_is_taken_and_never_
         with pytest.raises(SnapshotDamaged, match=r"the item of key b'a3' at revision \d+ has changed in memory"):
             await victim.take_snapshot()
         assert victim.status().snapshot_index == 0
+        assert "could not be written and is tried again: the item of key b'a3'" in caplog.text
         await put(cluster, 2 * WINDOW, "b")
         await until(lambda: metric(victim, "replog_state_heals_total") == 1)
 
