@@ -68,7 +68,8 @@ class Snapshots:
         if self._running:
             return
         index = self._applier.applied_index
-        if index <= self.index or not self.wanted:
+        # A node that was added knows no membership in front of the first one in its log, so it cannot say what a snapshot there has to say.
+        if index <= self.index or not self.wanted or not self._applier.membership.voters:
             yield from self._answer_tickets(None)
             return
         self._running = True

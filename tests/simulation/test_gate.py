@@ -32,6 +32,8 @@ MET: dict[str, tuple[str, ...]] = {
     "failing-disks": ("syncs failed", "storage failures", "crashes inside a write"),
     "full-disks": ("disks filled", "full disks", "snapshots failed", "snapshots installed"),
     "rotting-disks": ("rot", "starts refused on damage"),
+    "changing-members": ("membership changes", "membership changes asked", "nodes wiped and replaced", "snapshots installed"),
+    "everything": ("crashes", "partitions", "pauses", "messages replayed", "full disks", "syncs failed", "membership changes asked", "rot"),
     "interrupted-installs": ("snapshots installed", "crashes inside a write"),
 }
 """What a profile's seeds must have met: a run that met nothing is no evidence."""

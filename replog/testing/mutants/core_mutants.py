@@ -146,8 +146,8 @@ CORE: tuple[Mutant, ...] = (
             Edit(
                 _FOLLOWER,
                 "on_append_entries",
-                "state.commit_to(min(message.committed_index, last))",
-                "state.commit_to(min(message.committed_index, log.last_index))",
+                "min(message.committed_index, last)",
+                "min(message.committed_index, log.last_index)",
             ),
         ),
         kills=(Scenario(commit_is_announced_behind_what_matched, ("S5",)),),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from replog.raft.state import NOTHING
 from replog.testing.ledger import PropertyBroken
 from replog.testing.simulated_clients import Request
 
@@ -32,16 +33,19 @@ def demand_progress(simulator: Simulator) -> None:
 
 
 def has_quorum(simulator: Simulator) -> bool:
-    """Whether enough nodes may start at all: by the newest membership that any of them has in its log, and by every committed one that may still count."""
-    up = {name for name, node in simulator.nodes.items() if node.up}
-    for name in up:
-        replica = simulator.nodes[name].replica
-        assert replica is not None
-        membership = replica.core.membership
+    """Whether enough nodes may start at all: by the newest membership that any of them has in its log, and by every committed one that may still count.
+
+    The vote of a node that lacks what it may have promised counts only with everybody's (`replog.raft.candidate`), so it is counted only where all are there.
+    """
+    cores = {name: node.replica.core for name, node in simulator.nodes.items() if node.replica is not None}
+    whole = {name for name, core in cores.items() if core._s.promised == NOTHING}
+    for core in cores.values():
+        membership = core.membership
+        counted = cores.keys() if all(name in cores for name in membership.nodes) else whole
         for half in (membership.voters, membership.voters_outgoing):
-            if half and 2 * sum(1 for voter in half if voter in up) <= len(half):
+            if half and 2 * sum(1 for voter in half if voter in counted) <= len(half):
                 return False
-    return bool(up)
+    return bool(cores)
 
 
 def settle(simulator: Simulator) -> None:

@@ -11,6 +11,7 @@ from replog.node.replica import Replica
 from replog.raft.messages import AppendEntriesReply
 from replog.raft.progress import Progress
 from replog.testing.ledger import Ledger, LogMirror, NodeRecord, PropertyBroken
+from replog.testing.properties.s07_synced_quorum import SyncedQuorum
 from replog.testing.properties.s09_match_index import MatchIndex
 from replog.testing.properties.s15_equal_states import EqualStates
 from replog.types import Index, Member, Membership, SnapshotMeta
@@ -90,3 +91,29 @@ def test_a_snapshot_carries_the_membership_committed_at_its_index_or_before() ->
     for index, wrong in ((29, second), (30, first), (31, first)):
         with pytest.raises(PropertyBroken, match="S15"):
             rule.on_snapshot(record, SnapshotMeta(index=index, term=1, membership=wrong))
+
+
+def commits(index: Index, *, at_index: Membership, later: Membership | None, synced: tuple[str, ...]) -> None:
+    """S7 when leader n1 commits `index`, with the membership there and one that was appended behind it; `synced` nodes hold it."""
+    ledger = Ledger()
+    for name in ("n1", "n2", "n3", "n4"):
+        record = ledger.records[name] = NodeRecord(name)
+        record.log.terms, record.log.chains = [1] * index, list(range(index))
+        record.log.durable_last = index if name in synced else 0
+    record = ledger.records["n1"]
+    if later is not None:
+        record.log.memberships = [(index + 1, later)]
+    core = SimpleNamespace(is_leader=True, membership_at=lambda _: at_index)
+    SyncedQuorum(ledger).on_commit(record, cast("Replica", SimpleNamespace(core=core)), index - 1, index)
+
+
+def test_a_commit_needs_a_quorum_of_the_membership_that_counted() -> None:
+    three, four = membership("n1", "n2", "n3"), membership("n1", "n2", "n3", "n4")
+
+    commits(5, at_index=three, later=None, synced=("n1", "n3"))
+    commits(5, at_index=three, later=four, synced=("n2", "n3"))  # the fourth voter came in the same turn, behind the commit
+    commits(5, at_index=four, later=three, synced=("n1", "n2"))  # and here the fourth one went before it
+
+    for at_index, later, synced in ((three, None, ("n1",)), (four, None, ("n1", "n2")), (three, four, ("n4", "n1"))):
+        with pytest.raises(PropertyBroken, match="S7"):
+            commits(5, at_index=at_index, later=later, synced=synced)
