@@ -131,6 +131,14 @@ def test_a_removed_node_that_cannot_be_told_is_no_broken_connection() -> None:
     )
 
 
+def test_what_another_than_the_leader_does_not_reach_is_a_broken_connection() -> None:
+    stranger = status("n2", peer_errors={"n9": "n9 at 10.0.0.9:7000: UNAVAILABLE: Connection refused"})
+
+    notes = report_of(answers(LEADER, stranger, status("n3"))).notes
+
+    assert notes == ("n2: not connected to n9: n9 at 10.0.0.9:7000: UNAVAILABLE: Connection refused",)
+
+
 def test_nobody_answers() -> None:
     text = shown({"10.0.0.1:7000": "refused", "10.0.0.2:7000": "timed out"})
 
