@@ -299,6 +299,8 @@ class SimulatedNode:
                 self._carry_out(effect)
         self._effects = None
         simulator.properties.watch(self.record, replica)
+        if simulator.plan.check_core:
+            replica.core.check()
         if self._replies:
             replies, self._replies = self._replies, []
             if replica.core.is_leader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from replog.testing.coverage import EXPECTED, STRIKES, Coverage
 from replog.testing.faults import ALL_PROFILES, DIRECTED, PROFILES, Weather, draw_weather
 from replog.testing.history import Operation
 from replog.testing.hunting import Hunt, Outcome, Totals, hunt, run_one
+from replog.testing.mutants import ALL, planted
 from replog.testing.run import run
 from replog.testing.simulator import Plan, Report, Simulator
 
@@ -76,6 +78,20 @@ def test_a_weather_is_drawn_by_its_profile_alone() -> None:
         assert Simulator(Plan(seed=1, profile=profile)).weather.active() == fixed.active()
     with pytest.raises(KeyError):
         Simulator(Plan(seed=1, profile="fair"))
+
+
+@pytest.mark.slow
+def test_the_cores_own_invariants_are_checked_on_demand() -> None:
+    mutant = next(one for one in ALL if one.name == "no no-op on election")
+    plan = Plan(seed=1, profile="calm", storm_seconds=1.0)
+    with planted(mutant):
+        unseen, seen = run(plan), run(replace(plan, check_core=True))
+
+    assert unseen.broken is None, "clients write, so L1 holds"
+    assert seen.broken is not None
+    assert seen.broken.name == "assertion"
+    assert "raft/check.py" in str(seen.broken)
+    assert run(replace(plan, check_core=True)).broken is None
 
 
 # -- what a run met -------------------------------------------------------------------------------------------------------
