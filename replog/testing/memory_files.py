@@ -180,7 +180,7 @@ class MemoryFileSystem:
             self._inode(path)
             del self.inodes[normal(path)]
 
-    def exposure(self, directory: str) -> str:
+    def exposure(self, directory: str) -> str:  # noqa: ARG002 - memory has one user
         return ""
 
     def lock(self, path: str) -> Lock:
