@@ -95,6 +95,7 @@ def test_nothing_of_a_mutant_is_left_behind() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_the_command_line_reports_a_failure_with_seed_profile_and_last_events() -> None:
     command = [sys.executable, "-m", "replog.testing", "run", "--profile", "crash-loop", "--seed", "7", "--storm-seconds", "2"]
 

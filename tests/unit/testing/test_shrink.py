@@ -12,6 +12,8 @@ from replog.testing.run import run
 from replog.testing.shrink import shrink
 from replog.testing.simulator import Plan, Report
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
 BY_NAME = {mutant.name: mutant for mutant in ALL}
 STORMY = Weather(
     nodes=5,
@@ -37,7 +39,6 @@ def failing(mutant: Mutant, weather: Weather = STORMY, storm_seconds: float = 2.
     raise AssertionError(f"{mutant.name} is found by none of 40 seeds")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["match goes back", "vote not kept", "old-term entry committed by counting"])
 def test_a_failure_is_shrunk_to_less_that_breaks_the_same_property(name: str) -> None:
     with planted(BY_NAME[name]):
@@ -61,7 +62,6 @@ def test_a_failure_is_shrunk_to_less_that_breaks_the_same_property(name: str) ->
     assert run(short.plan).broken is None, "and it is the bug that breaks it"
 
 
-@pytest.mark.slow
 def test_a_failure_that_shows_only_after_healing_gets_a_shorter_storm() -> None:
     """L1 is broken a minute after the faults have ended: what can be cut off is the time in which they come."""
     mutant = BY_NAME["no no-op on election"]
@@ -78,7 +78,6 @@ def test_a_failure_that_shows_only_after_healing_gets_a_shorter_storm() -> None:
     assert shrunk.report.coverage.counts["crashes"] < report.coverage.counts["crashes"]
 
 
-@pytest.mark.slow
 def test_no_more_runs_are_made_than_are_allowed() -> None:
     mutant = BY_NAME["match goes back"]
     plans: list[Plan] = []
@@ -91,7 +90,6 @@ def test_no_more_runs_are_made_than_are_allowed() -> None:
     assert shrunk.report.broken is not None
 
 
-@pytest.mark.slow
 def test_a_candidate_that_breaks_another_property_does_not_count() -> None:
     """With a judge that finds something else in everything smaller, nothing is taken away."""
     mutant = BY_NAME["match goes back"]

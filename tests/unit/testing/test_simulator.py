@@ -109,6 +109,7 @@ def test_a_calm_run_meets_an_election_and_no_fault() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_every_fault_that_is_on_is_counted() -> None:
     weather = Weather(
         nodes=3,
@@ -169,6 +170,7 @@ def test_what_was_never_met_is_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_hunt_in_two_processes_finds_what_one_process_finds() -> None:
     plan = Hunt(profiles=("crash-loop", "calm"), seeds_max=3, first_seed=7, storm_seconds=1.0)
     outcomes: list[tuple[str, int]] = []
