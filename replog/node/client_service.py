@@ -277,6 +277,7 @@ class _Session:
             # Answers that the client does not read: no more of them are made.
             self._room.clear()
             await self._room.wait()
+        await self._node.until_restored()
         answers = answers_of(self._node.state_machine, list(query.requests))
         size = _bytes_of(answers)
         self._bytes_open += size

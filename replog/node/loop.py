@@ -70,6 +70,9 @@ class OwnerLoop:
         self._next_keepalive_ticks = 0
         self.stalls = False
         """A write has taken an election timeout: the owner cannot answer anybody, so who asks is sent elsewhere."""
+        self.restored = asyncio.Event()
+        """Clear while a snapshot replaces the state in another thread: nobody may look at the state machine then."""
+        self.restored.set()
         self._successor: NodeId | None = None
         """Who was asked to lead, as this disk stalls."""
         self._snapshots: set[asyncio.Task[None]] = set()
@@ -181,7 +184,9 @@ class OwnerLoop:
                     if kind is Persist:
                         await self._persist(effect.write)  # type: ignore[union-attr]  # the line above narrowed it, faster than isinstance
                     elif kind is RestoreState:
+                        self.restored.clear()
                         await asyncio.to_thread(self._restore, effect.meta)  # type: ignore[union-attr]  # as above
+                        self.restored.set()
                     else:
                         self._carry_out(effect)
         except Exception as error:  # noqa: BLE001 - whatever it is, the node must not go on: its promises are in doubt
@@ -247,6 +252,7 @@ class OwnerLoop:
     def _close(self) -> None:
         """Nobody waits for ever: everything pending or queued fails."""
         self.ticker.stop()
+        self.restored.set()
         error = NodeStopped("the node has stopped" if self.failure is None else f"the node has failed: {self.failure}")
         error.__cause__ = self.failure
         for effect in self.replica.close(error):

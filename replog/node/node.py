@@ -20,6 +20,7 @@ from replog.errors import (
     Busy,
     ConfigError,
     MembershipChangePending,
+    NodeStopped,
     NotLeader,
     ReplogError,
     Unavailable,
@@ -291,10 +292,20 @@ class Node(Asking):
             return await (joined if joined is not None else self._first_query(request))
         if consistency == "lease":
             await self.lease_read(timeout=timeout)
+        whole = self.until_restored()
+        await (whole if timeout is None else self._within(timeout, whole, reads=True))
         age = self.staleness_seconds()
         if consistency == "stale" and max_age is not None and age > max_age:
             raise Unavailable(f"the state here is {age:.3f} s old, the read allows {max_age:.3f} s; ask another node or allow more")
         return self.state_machine.query(request)
+
+    async def until_restored(self) -> None:
+        """Wait while a snapshot replaces the state. Whoever looks at the state machine in the same iteration of the loop sees it whole."""
+        loop = self._running()
+        if not loop.restored.is_set():
+            await loop.restored.wait()
+            if loop.failure is not None:
+                raise NodeStopped(f"the node has failed: {loop.failure}") from loop.failure
 
     async def _first_query(self, request: bytes) -> bytes:
         """Look whether this node serves; those who ask until its owner's next turn join this one."""

@@ -45,6 +45,10 @@ class ServedForClients(Served, Protocol):
 
     def staleness_seconds(self) -> float: ...
 
+    async def until_restored(self) -> None:
+        """Before the state machine is asked: it is whole from then until the loop's next iteration."""
+        ...
+
     def leader_hint(self) -> tuple[NodeId | None, str | None]: ...
 
 

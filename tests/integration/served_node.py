@@ -89,6 +89,9 @@ class ServedNode:
     def staleness_seconds(self) -> float:
         return self.staleness
 
+    async def until_restored(self) -> None:
+        return
+
     def leader_hint(self) -> tuple[str | None, str | None]:
         return (self.name, self.address) if self.leads else self.hint
 

@@ -75,6 +75,17 @@ async def test_a_script_that_is_not_there_or_talks_rubbish_is_told(tmp_path: Pat
     assert "failures: none" not in report(broken, {})
 
 
+async def test_the_peers_are_given_a_second_at_least(tmp_path: Path) -> None:
+    script = tmp_path / "peers.py"
+    script.write_text("import sys; print(*sys.argv)")
+
+    short = await compare(rounds=1, seconds=0.2, peers=script, say=lambda _: None, series=())
+    long = await compare(rounds=1, seconds=2.5, peers=script, say=lambda _: None, series=())
+
+    assert all("--seconds 1 " in failure for failure in short.failures)
+    assert all("--seconds 2.5 " in failure for failure in long.failures)
+
+
 def test_the_machine_is_described(tmp_path: Path) -> None:
     told = machine(str(tmp_path))
 
