@@ -12,6 +12,7 @@ from replog.errors import DeadlineExceeded, NodeStopped, OutcomeUnknown, ReplogE
 from replog.node.effects import Inputs, Ticket
 from replog.node.loop import OwnerLoop
 from replog.node.observers import Observations
+from replog.node.queries import Queries
 
 _T = TypeVar("_T")
 
@@ -25,6 +26,7 @@ class Asking:
         self._observations = Observations()
         self._loop: OwnerLoop | None = None
         """The owner, from the start on, and also when it has stopped or failed."""
+        self._queries: Queries | None = None
         self._client: ReplogClient | None = None
         """What goes to another node goes by it."""
         self._stopped = asyncio.Event()
@@ -62,6 +64,24 @@ class Asking:
         value = await (self._within(timeout, future, reads=True) if timeout is not None else future)
         assert isinstance(value, kind)
         return value
+
+    async def until_restored(self) -> None:
+        """Wait while a snapshot replaces the state. Whoever looks at the state machine in the same iteration of the loop sees it whole."""
+        loop = self._running()
+        if not loop.restored.is_set():
+            await loop.restored.wait()
+            if loop.failure is not None:
+                raise NodeStopped(f"the node has failed: {loop.failure}") from loop.failure
+
+    async def _first_query(self, request: bytes) -> bytes:
+        """Look whether this node serves; those who ask until its owner's next turn join this one."""
+        loop = self._running()
+        if loop.replica.core.leader is None:
+            await self._until_leader_known()
+        if loop.stalls:
+            raise loop.stalled_error()
+        assert self._queries is not None
+        return await self._queries.ask(request)
 
     async def _within(self, timeout: float, work: Awaitable[_T], *, reads: bool = False) -> _T:
         try:

@@ -20,7 +20,6 @@ from replog.errors import (
     Busy,
     ConfigError,
     MembershipChangePending,
-    NodeStopped,
     NotLeader,
     ReplogError,
     Unavailable,
@@ -84,7 +83,6 @@ class Node(Asking):
         self._extra_observers = tuple(observers)
         self._storage: Storage | None = None
         self._persister: Persister | None = None
-        self._queries: Queries | None = None
         self._owner: asyncio.Task[None] | None = None
         self._services: Services | None = None
         self._stopping = False
@@ -298,24 +296,6 @@ class Node(Asking):
         if consistency == "stale" and max_age is not None and age > max_age:
             raise Unavailable(f"the state here is {age:.3f} s old, the read allows {max_age:.3f} s; ask another node or allow more")
         return self.state_machine.query(request)
-
-    async def until_restored(self) -> None:
-        """Wait while a snapshot replaces the state. Whoever looks at the state machine in the same iteration of the loop sees it whole."""
-        loop = self._running()
-        if not loop.restored.is_set():
-            await loop.restored.wait()
-            if loop.failure is not None:
-                raise NodeStopped(f"the node has failed: {loop.failure}") from loop.failure
-
-    async def _first_query(self, request: bytes) -> bytes:
-        """Look whether this node serves; those who ask until its owner's next turn join this one."""
-        loop = self._running()
-        if loop.replica.core.leader is None:
-            await self._until_leader_known()
-        if loop.stalls:
-            raise loop.stalled_error()
-        assert self._queries is not None
-        return await self._queries.ask(request)
 
     # -- operating -------------------------------------------------------------------------------------------------------
 
