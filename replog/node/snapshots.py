@@ -6,6 +6,7 @@ The bytes themselves go through `replog.node.snapshot_streams`; a follower may s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from replog.config import NodeConfig
 from replog.errors import StorageError
@@ -18,6 +19,10 @@ from replog.raft.messages import InstallSnapshot, Message, SnapshotChunk, Snapsh
 from replog.statemachine import StateMachine
 from replog.storage.interface import Storage
 from replog.types import Index, SnapshotMeta
+
+
+RETRY_TICKS: Final = 50
+"""After a snapshot that failed (a full disk) none is taken by itself for so long: each attempt costs a frozen state and a file."""
 
 
 class Snapshots:
@@ -38,6 +43,9 @@ class Snapshots:
         self._state_machine = state_machine
         self._applier = applier
         self._running = False
+        self._now_ticks = 0
+        self._not_before_ticks = 0
+        """When a snapshot may be taken by itself again."""
         self._tickets: list[Ticket] = []
 
     @property
@@ -46,7 +54,7 @@ class Snapshots:
         return self.meta.index if self.meta is not None else 0
 
     def observe_time(self, now_ticks: int) -> None:
-        self.streams.now_ticks = self.delegations.now_ticks = now_ticks
+        self._now_ticks = self.streams.now_ticks = self.delegations.now_ticks = now_ticks
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
@@ -60,7 +68,7 @@ class Snapshots:
         due = (config.snapshot_entries and applier.applied_index - self.index >= config.snapshot_entries) or (
             config.snapshot_bytes and applier.bytes_since_snapshot >= config.snapshot_bytes
         )
-        if due:
+        if due and self._now_ticks >= self._not_before_ticks:
             yield from self.take()
 
     def take(self) -> Iterator[Effect]:
@@ -83,6 +91,8 @@ class Snapshots:
         """A snapshot is durable, or has failed: what it makes superfluous may go."""
         self._running = False
         self.last_error = error
+        if error is not None:
+            self._not_before_ticks = self._now_ticks + RETRY_TICKS
         if error is None and meta.index > self.index:
             self.meta = meta
             self.taken += 1

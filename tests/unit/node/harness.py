@@ -50,6 +50,8 @@ class LocalNode:
         self.failures: dict[object, Exception] = {}
         self.effects: list[Effect] = []
         self.now_ticks = 0
+        self.snapshot_error: Exception | None = None
+        """What writing a snapshot fails with."""
         self.start()
 
     def start(self) -> None:
@@ -85,7 +87,10 @@ class LocalNode:
                     case RestoreState(meta):
                         self.machine.restore(self.storage.open_snapshot(meta))
                     case TakeSnapshot(meta, writer):
-                        self.inputs.snapshots_done.append((self.storage.write_snapshot(meta, writer), None))
+                        if self.snapshot_error is not None:
+                            self.inputs.snapshots_done.append((meta, self.snapshot_error))
+                        else:
+                            self.inputs.snapshots_done.append((self.storage.write_snapshot(meta, writer), None))
                     case Reply(tickets, results):
                         self.answers.update(zip(tickets, results, strict=True))
                     case ReplyGroup(ticket, group):

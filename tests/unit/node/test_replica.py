@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from replog.errors import NotLeader, OutcomeUnknown
-from replog.node.effects import Persist, Reply, Send
+from replog.errors import DiskFull, NotLeader, OutcomeUnknown
+from replog.node.effects import Persist, Reply, Send, TakeSnapshot
+from replog.node.snapshots import RETRY_TICKS
 from replog.raft.messages import AppendEntries, AppendEntriesReply
 from replog.statemachine import CommandError
 from tests.unit.node.harness import LocalCluster
@@ -168,6 +169,27 @@ def test_the_log_is_compacted_behind_a_snapshot_and_a_far_follower_gets_it() -> 
     cluster["n3"].start()
     cluster.tick(30)
     assert cluster["n3"].machine.commands == commands
+
+
+def test_a_snapshot_that_fails_is_tried_again_after_a_pause_and_not_with_each_turn() -> None:
+    cluster = LocalCluster(size=1, snapshot_entries=20)
+    node = cluster.elect()
+    node.snapshot_error = DiskFull("no space left")
+    for number in range(50):
+        cluster.propose("n1", b"command-%d" % number)
+
+    def attempts() -> int:
+        return sum(isinstance(effect, TakeSnapshot) for effect in node.effects)
+
+    assert attempts() == 1
+    node.now_ticks += RETRY_TICKS
+    cluster.propose("n1", b"after the pause")
+    assert attempts() == 2
+
+    node.snapshot_error = None
+    node.now_ticks += RETRY_TICKS
+    cluster.propose("n1", b"with room again")
+    assert node.replica.snapshot_meta is not None
 
 
 def test_a_snapshot_goes_on_where_the_connection_broke() -> None:
