@@ -20,7 +20,6 @@ from replog.statemachine import StateMachine
 from replog.storage.interface import Storage
 from replog.types import Index, SnapshotMeta
 
-
 RETRY_TICKS: Final = 50
 """After a snapshot that failed (a full disk) none is taken by itself for so long: each attempt costs a frozen state and a file."""
 
