@@ -238,7 +238,7 @@ class OwnerLoop:
             meta = await asyncio.to_thread(self.replica.storage.write_snapshot, effect.meta, effect.writer)
         except Exception as error:  # noqa: BLE001 - a snapshot that fails is told and tried again later; the log goes on
             failure = error
-            if self.replica.snapshots.last_error is None:  # told once; the next attempt may follow at once
+            if self.replica.snapshots.last_error is None:  # told once for each streak of failures
                 node = self.replica.config.node.node_id
                 logger.warning("%s: the snapshot at %d could not be written and is tried again: %s", node, meta.index, error)
         self.inbox.inputs.snapshots_done.append((meta, failure))

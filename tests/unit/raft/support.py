@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from replog.raft import CoreConfig, RaftCore, Ready
+from replog.raft import CoreConfig, PeerStatus, RaftCore, Ready
 from replog.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -244,3 +244,18 @@ def tick_all(cluster: CoreCluster, count: int = 1) -> None:
             if node.alive:
                 node.core.tick()
         stabilize(cluster)
+
+
+def peer(core: RaftCore, node: str) -> PeerStatus:
+    """What `core`, which leads, knows of `node`."""
+    return next(status for status in core.status().peers if status.node == node)
+
+
+def sent_to(node: str, messages: Any) -> list[AppendEntries]:
+    """The appends among `messages` that go to `node`."""
+    return [message for message in only(AppendEntries, messages) if message.target == node]
+
+
+def spans(messages: list[AppendEntries]) -> list[tuple[int, int] | None]:
+    """First and last index of each append; None for one without entries."""
+    return [(one.entries.first_index, one.entries.last_index) if one.entries is not None else None for one in messages]

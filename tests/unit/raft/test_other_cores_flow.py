@@ -8,10 +8,8 @@ import pytest
 
 from replog.errors import Busy
 from replog.raft import (
-    AppendEntries,
     AppendEntriesReply,
     Heartbeat,
-    PeerStatus,
     ProgressChanged,
     RaftCore,
 )
@@ -29,24 +27,14 @@ from tests.unit.raft.support import (
     make,
     one,
     only,
+    peer,
     reject,
+    sent_to,
+    spans,
     tick,
     tick_all,
     turn,
 )
-
-
-def peer(core: RaftCore, node: str) -> PeerStatus:
-    return next(status for status in core.status().peers if status.node == node)
-
-
-def sent_to(node: str, messages: Any) -> list[AppendEntries]:
-    return [message for message in only(AppendEntries, messages) if message.target == node]
-
-
-def spans(messages: list[AppendEntries]) -> list[tuple[int, int] | None]:
-    """First and last index of each append; None for one without entries."""
-    return [(one.entries.first_index, one.entries.last_index) if one.entries is not None else None for one in messages]
 
 
 def propose(core: RaftCore, count: int = 1) -> None:
