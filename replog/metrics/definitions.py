@@ -36,6 +36,7 @@ class Counts:
     bytes_sent: int
     bytes_received: int
     connects: int
+    direct_connects: int
     divergences: int
     heals: int
 
@@ -89,4 +90,5 @@ METRICS: tuple[Metric, ...] = (
     Metric("replog_state_divergences", "counter", "Comparisons that found nodes with different states", lambda _, c: c.divergences),
     Metric("replog_state_heals", "counter", "Times this node replaced its diverged state", lambda _, c: c.heals),
     Metric("replog_transport_connects", "counter", "Streams opened to peers", lambda _, c: c.connects),
+    Metric("replog_transport_direct_connects", "counter", "Of them, those over plain TCP", lambda _, c: c.direct_connects),
 )

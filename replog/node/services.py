@@ -79,10 +79,13 @@ class Services:
         return {node: error for node in self._replica.core.peers if (error := self.transport.peer_error(node))}
 
     async def start(self, loop: OwnerLoop) -> None:
-        """Bind both addresses first (`PortTaken` leaves nothing running), then serve."""
+        """Bind every port first (`PortTaken` leaves nothing running), then serve."""
         self._server.bind()
         if self._http is not None:
             await self._http.start()
+        config = self._node.config
+        if config.direct_port >= 0:
+            self.transport.listen_directly(config.bind_address.rpartition(":")[0], config.direct_port)
         self._started = True
         if not self.identity.address:
             self.identity.address = self.bound_address
@@ -135,6 +138,7 @@ class Services:
             bytes_sent=counters.bytes_sent,
             bytes_received=counters.bytes_received,
             connects=counters.connects,
+            direct_connects=counters.direct_connects,
             divergences=replica.healing.divergences,
             heals=replica.healing.healed,
         )

@@ -47,18 +47,22 @@ class Notice(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("version", "node", "incarnation", "epoch", "joining")
+    __slots__ = ("version", "node", "incarnation", "epoch", "joining", "direct_port", "direct_token")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     JOINING_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_PORT_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_TOKEN_FIELD_NUMBER: _ClassVar[int]
     version: int
     node: str
     incarnation: int
     epoch: int
     joining: bool
-    def __init__(self, version: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., epoch: _Optional[int] = ..., joining: bool = ...) -> None: ...
+    direct_port: int
+    direct_token: bytes
+    def __init__(self, version: _Optional[int] = ..., node: _Optional[str] = ..., incarnation: _Optional[int] = ..., epoch: _Optional[int] = ..., joining: bool = ..., direct_port: _Optional[int] = ..., direct_token: _Optional[bytes] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("field", "found", "expected", "incarnation")

@@ -7,27 +7,30 @@ network's pace and not the number of Raft's messages. The peer's task opens stre
 Every connection is a new channel of its own, so that the name is resolved anew and no back-off that gRPC keeps for an address holds us up. Between attempts
 the pause grows up to `BACKOFF_SECONDS_MAX`, short enough that a peer that comes back is found within an election timeout; a peer that connects to us
 is tried at once.
+
+Where the peer offers it, what is written goes over plain TCP instead of the gRPC stream (`replog.transport.direct` says why and how).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from replog.errors import PeerError, PeerRefused, ReplogError
+from replog.errors import PeerError, PeerRefused
 from replog.raft.messages import Message
 from replog.rpc import raft_pb2 as pb
 from replog.rpc.channel import EOF, open_channel
 from replog.rpc.methods import DELIVER
-from replog.transport.eager import Eager
+from replog.transport.counters import Counters
+from replog.transport.direct import DirectSender, connect
 from replog.transport.encode import EnvelopeEncoder
+from replog.transport.grpc_stream import GrpcSender, StreamEnded, status_of, stream_errors
 from replog.transport.identity import Identity, describe
 from replog.transport.limits import (
     ENVELOPE_BYTES_TARGET,
@@ -42,43 +45,17 @@ logger = logging.getLogger("replog.transport")
 
 CONNECT_SECONDS_MAX: Final = 3.0
 """Resolve, connect and handshake together."""
+DIRECT_SECONDS_MAX: Final = 1.0
+"""Of those, for the direct stream: a firewall that swallows it must not cost an election timeout."""
+DIRECT_AGAIN_SECONDS: Final = 60.0
+"""After a direct stream that did not come about, the gRPC streams of so long do without."""
 BACKOFF_SECONDS_MIN: Final = 0.02
 BACKOFF_SECONDS_MAX: Final = 1.0
 _LIVED_SECONDS: Final = 1.0
 """A stream that held this long was a good one: the pauses start anew behind it."""
 
-
-class StreamEnded(ReplogError):
-    """The stream to a peer could not be opened or broke. It is opened again; nothing to do."""
-
-
-class Counters:
-    """What the transport counts, all peers together, since its start."""
-
-    __slots__ = (
-        "bytes_received",
-        "bytes_sent",
-        "connects",
-        "envelopes_received",
-        "envelopes_sent",
-        "malformed",
-        "messages_dropped",
-        "messages_received",
-        "messages_sent",
-        "refused",
-    )
-
-    def __init__(self) -> None:
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.connects = 0
-        self.envelopes_received = 0
-        self.envelopes_sent = 0
-        self.malformed = 0
-        self.messages_dropped = 0
-        self.messages_received = 0
-        self.messages_sent = 0
-        self.refused = 0
+_REASON_SECONDS_MAX: Final = 0.2
+"""How long the end of a direct stream waits for gRPC's word on it."""
 
 
 class Peer:
@@ -108,10 +85,14 @@ class Peer:
         self._encoder = encoder
         self._on_lost = on_lost
         self._outbox = Outbox()
-        self._call: Any = None
-        """The open stream, from the end of its handshake on."""
-        self._writing: Eager | None = None
-        """The write under way; None while the stream is idle."""
+        self._sender: GrpcSender | DirectSender | None = None
+        """Of the open stream, from the end of its handshake on."""
+        self._writing = False
+        """Whether a write is under way."""
+        self._direct_reason = ""
+        """Why the direct stream ended last."""
+        self._no_direct_until = 0.0
+        """Time of the loop up to which no direct stream is tried."""
         self._ended: asyncio.Future[None] | None = None
         """What the task waits for while the stream is open: its end, or the error of a write."""
         self._nudge = asyncio.Event()
@@ -143,7 +124,7 @@ class Peer:
             )
         if dropped:
             self._report_lost()
-        if self._writing is None:
+        if not self._writing:
             self._write_on()
 
     def try_now(self) -> None:
@@ -177,82 +158,120 @@ class Peer:
         try:
             call: Any = channel.stream_stream(DELIVER)()
             try:
-                await self._handshake(call)
-                await self._write_all(call)
+                accepted = await self._handshake(call)
+                direct = await self._direct(accepted)
+                try:
+                    await self._write_all(call, direct)
+                finally:
+                    if direct is not None:
+                        direct.close()
             finally:
                 self._end_stream()
                 call.cancel()
         except (StreamEnded, PeerError) as error:
             self._told(str(error))
             if loop.time() - opened_at < _LIVED_SECONDS:
+                self._no_direct_until = 0.0  # that one did not come about because all of the peer was gone
                 raise
         finally:
             await channel.close()
 
-    async def _handshake(self, call: Any) -> None:
+    async def _handshake(self, call: Any) -> pb.Accepted:
         hello = pb.Envelope(hello=self._identity.hello(self.node)).SerializeToString()
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
-                with _stream_errors(self):
+                with stream_errors(self._where):
                     await call.write(hello)
                     answer = await call.read()
         except TimeoutError:
-            raise StreamEnded(f"no handshake with {self.node} at {self.address} within {CONNECT_SECONDS_MAX} s") from None
+            raise StreamEnded(f"no handshake with {self._where} within {CONNECT_SECONDS_MAX} s") from None
         if answer is EOF:
-            raise StreamEnded(f"{self.node} at {self.address} ended the stream: {await _status_of(call)}")
+            raise StreamEnded(f"{self._where} ended the stream: {await status_of(call)}")
         try:
             notice = pb.Notice.FromString(answer)
         except DecodeError:
-            raise PeerRefused(f"{self.node} at {self.address} answered the handshake with {len(answer)} bytes that do not parse") from None
+            raise PeerRefused(f"{self._where} answered the handshake with {len(answer)} bytes that do not parse") from None
         if notice.HasField("refused"):
             self._counters.refused += 1
             self._identity.refused_by(self.node, notice.refused)
-            raise PeerRefused(f"{self.node} at {self.address} refused this node: {describe(notice.refused)}")
-        self._identity.judge_accepted(notice.accepted, self.node)
-        self._counters.connects += 1
-        self.connected = True
-        self._told("")
+            raise PeerRefused(f"{self._where} refused this node: {describe(notice.refused)}")
+        accepted = notice.accepted
+        self._identity.judge_accepted(accepted, self.node)
+        return accepted
 
-    async def _write_all(self, call: Any) -> None:
+    async def _direct(self, accepted: pb.Accepted) -> socket.socket | None:
+        """The connection for a direct stream; None where the peer offers none or cannot be reached on it."""
+        loop = asyncio.get_running_loop()
+        port = accepted.direct_port
+        if not port or loop.time() < self._no_direct_until:
+            return None
+        host = self.address.rpartition(":")[0].strip("[]")
+        try:
+            async with asyncio.timeout(DIRECT_SECONDS_MAX):
+                return await connect(host, port, accepted.direct_token)
+        except (OSError, TimeoutError, OverflowError) as error:
+            self._no_direct_until = loop.time() + DIRECT_AGAIN_SECONDS
+            reason = str(error) or f"no answer within {DIRECT_SECONDS_MAX} s"
+            logger.info("%s: no direct stream to %s at %s:%d, gRPC will do: %s", self._identity.node_id, self.node, host, port, reason)
+            return None
+
+    async def _write_all(self, call: Any, direct: socket.socket | None) -> None:
         """Let `flush` write to the stream until it ends; raises `StreamEnded`."""
         ended = self._ended = asyncio.get_running_loop().create_future()
-        self._call = call
         call.add_done_callback(lambda _: _set_done(ended))
+        self._counters.connects += 1
+        sender: GrpcSender | DirectSender
+        if direct is None:
+            sender = GrpcSender(call, self._written, self._failed)
+        else:
+            sender = DirectSender(direct, self._written, self._direct_ended)
+            self._counters.direct_connects += 1
+        self._sender, self._writing = sender, False
+        self.connected = True
+        self._told("", "" if direct is None else ", directly")
         try:
             self._write_on()
-            with _stream_errors(self):
+            with stream_errors(self._where):
                 await ended
-            raise StreamEnded(f"the stream to {self.node} at {self.address} broke: {await _status_of(call)}")
+            raise StreamEnded(f"the stream to {self._where} broke: {await self._why(call)}")
         finally:
-            self._call = self._ended = None
-            writing, self._writing = self._writing, None
-            if writing is not None:
-                writing.abandon()
+            self._sender = self._ended = None
+            sender.close()
 
     def _write_on(self) -> None:
         """Begin to write what is queued, if there is anything and a stream."""
-        call, outbox, counters = self._call, self._outbox, self._counters
-        while outbox and call is not None and not call.done():
+        outbox, counters = self._outbox, self._counters
+        while outbox and not self._writing and self._sender is not None:
             messages = outbox.take(ENVELOPE_BYTES_TARGET)
             data = self._encoder.encode(messages)
             counters.envelopes_sent += 1
             counters.messages_sent += len(messages)
             counters.bytes_sent += len(data)
-            writing = Eager(call.write(data), self._written)
-            if not writing.done:
-                self._writing = writing
-                return
-            if writing.error is not None:
-                self._written(writing.error)
-                return
+            self._writing = not self._sender.write(data)
 
-    def _written(self, error: BaseException | None) -> None:
-        """gRPC has taken an envelope, or has failed to."""
-        self._writing = None
-        if error is None:
-            self._write_on()
-        elif self._ended is not None and not self._ended.done():
-            self._call = None
+    def _written(self) -> None:
+        """An envelope that had to wait is on its way."""
+        self._writing = False
+        self._write_on()
+
+    def _direct_ended(self, reason: str) -> None:
+        self._direct_reason = reason
+        self._sender = None
+        if self._ended is not None:
+            _set_done(self._ended)
+
+    async def _why(self, call: Any) -> str:
+        """What gRPC says of the end, and only if it says nothing what the socket said: a peer that ends the stream has the reason there."""
+        try:
+            async with asyncio.timeout(_REASON_SECONDS_MAX):
+                return await status_of(call)
+        except TimeoutError:
+            return self._direct_reason
+
+    def _failed(self, error: BaseException) -> None:
+        """The stream cannot be written to any more: let the task know."""
+        self._sender = None
+        if self._ended is not None and not self._ended.done():
             if isinstance(error, asyncio.CancelledError):
                 self._ended.cancel()
             else:
@@ -276,51 +295,20 @@ class Peer:
         self._loss_scheduled = False
         self._on_lost(self.node)
 
-    def _told(self, error: str) -> None:
+    @property
+    def _where(self) -> str:
+        return f"{self.node} at {self.address}"
+
+    def _told(self, error: str, how: str = "") -> None:
         """Tell people of a change, not of every attempt; a refusal for another reason is one."""
         if error:
             is_news = not self.last_error or ("refused" in error and error != self.last_error)
             logger.log(logging.WARNING if is_news else logging.DEBUG, "%s: %s", self._identity.node_id, error)
         else:
-            logger.info("%s: connected to %s at %s", self._identity.node_id, self.node, self.address)
+            logger.info("%s: connected to %s%s", self._identity.node_id, self._where, how)
         self.last_error = error
-
-
-class _stream_errors:  # noqa: N801 - reads as a statement
-    """Whatever gRPC raises for a broken stream becomes `StreamEnded`. gRPC says so by a `CancelledError` too, when the other side cancelled."""
-
-    __slots__ = ("_peer",)
-
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if error is None:
-            return
-        where = f"{self._peer.node} at {self._peer.address}"
-        if isinstance(error, grpc.aio.AioRpcError):
-            raise StreamEnded(f"{where}: {error.code().name}: {_in_short(error.details() or '')}") from None
-        if isinstance(error, (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)):
-            raise StreamEnded(f"{where}: {error}") from None
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
-                raise StreamEnded(f"{where}: the stream was cancelled") from None
-
-
-def _in_short(details: str) -> str:
-    """What gRPC says of a failed connection, without the addresses and layers it names on the way to it."""
-    return details.rpartition(": ")[2] if details.startswith("failed to connect to all addresses") else details
 
 
 def _set_done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-async def _status_of(call: Any) -> str:
-    """Code and details of a call that is done."""
-    return f"{(await call.code()).name}: {await call.details() or 'no details'}"

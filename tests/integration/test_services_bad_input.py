@@ -17,7 +17,7 @@ from replog.rpc import client_pb2 as cpb
 from replog.rpc import methods
 from replog.rpc import raft_pb2 as rpb
 from replog.rpc.channel import EOF, open_channel
-from replog.transport import grpc_transport
+from replog.transport import inbound
 from tests.integration.served_node import ServedNode, served, until
 from tests.integration.transport_nodes import CLUSTER, Endpoint, append, reply, running
 
@@ -136,8 +136,8 @@ async def test_an_envelope_over_the_limit_ends_the_stream() -> None:
 
 async def test_streams_beyond_the_limit_are_refused_and_peers_still_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers that say nothing hold their place only until the time for a hello is over."""
-    monkeypatch.setattr(grpc_transport, "STREAMS_INBOUND_MAX", 5)
-    monkeypatch.setattr(grpc_transport, "HELLO_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(inbound, "STREAMS_INBOUND_MAX", 5)
+    monkeypatch.setattr(inbound, "HELLO_SECONDS_MAX", 0.2)
     a, b = Endpoint("a"), Endpoint("b")
     channels = []
     async with running(a, b):

@@ -36,11 +36,24 @@ def free_port() -> int:
 class Endpoint:
     """A transport, its server, and what came in."""
 
-    def __init__(self, name: str, *, bind_address: str = "127.0.0.1:0", outbox_bytes_max: int = 64 << 20, **identity: Any) -> None:
+    offers_direct = True
+    """Whether endpoints offer direct streams; a test may change it for all, or say it of one."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bind_address: str = "127.0.0.1:0",
+        outbox_bytes_max: int = 64 << 20,
+        offers_direct: bool | None = None,
+        **identity: Any,
+    ) -> None:
         fields: dict[str, Any] = {"cluster_id": "test", "fingerprint": CLUSTER.fingerprint(), "incarnation": 1}
         self.identity = Identity(node_id=name, **{**fields, **identity})
         self.transport = GrpcTransport(self.identity, decode_frames=CODEC.decode, limits=LIMITS, outbox_bytes_max=outbox_bytes_max)
         self.server = NodeServer(bind_address, [self.transport.handler], message_bytes_max=LIMITS.envelope_bytes_max)
+        if offers_direct is not None:
+            self.offers_direct = offers_direct
         self.received: list[Message] = []
         self.lost: list[str] = []
 
@@ -51,6 +64,8 @@ class Endpoint:
     async def start(self) -> None:
         self.identity.address = self.server.bind()
         await self.server.start()
+        if self.offers_direct:
+            self.transport.listen_directly("127.0.0.1", 0)
         await self.transport.start(self._receive, self.lost.append)
 
     def _receive(self, messages: Sequence[Message]) -> None:
