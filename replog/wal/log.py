@@ -152,7 +152,8 @@ class Log(LogWriter):
                 raise self._fail(error, "truncate") from error
             segment.next_sequence, segment.end_offset = cut, offset
             segment.index.cut(cut - segment.first_sequence)
-            self._tip.next_sequence = self._durable = cut
+            self._tip.move(cut, self._tip.end_offset)  # first, so that nobody looks for an entry behind the offset that is next
+            self._durable = cut
             self._enter(segment, file)
             self._set.replace(segments)
 
@@ -186,7 +187,8 @@ class Log(LogWriter):
             except OSError as error:
                 raise self._fail(error, "reset") from error
             segment = Segment(join(self.directory, segment_name(next_sequence)), next_sequence, self.codec)
-            self._tip.next_sequence = self._durable = next_sequence
+            self._tip.move(next_sequence, self._tip.end_offset)
+            self._durable = next_sequence
             self._enter(segment, file)
             self._set.replace([segment])
 

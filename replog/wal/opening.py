@@ -108,6 +108,9 @@ def _open(
         # What was read may be known to the system only: the process before this one may have died before it synced. It is durable from here on.
         file.sync()
         fs.sync_dir(directory)
+        # Reading ahead has filled the system's memory with large pages, also of the zeros that are to be written. A small write into one of them takes
+        # up to five times as long, as the system goes over all blocks of the page.
+        file.drop_cache()
         return Log(fs, directory, options, codec, segments, file, lock, recovered, policy, on_rollover, metrics)
     except BaseException:
         file.close()

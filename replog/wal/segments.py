@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
@@ -23,13 +23,12 @@ _SINGLE_READ_BYTES: Final = 4096
 
 
 class Tip(Protocol):
-    """Where the last segment ends now. The sequence is read before the offset, and moved after it."""
+    """Where the last segment ends now."""
 
     @property
-    def next_sequence(self) -> int: ...
-
-    @property
-    def end_offset(self) -> int: ...
+    def place(self) -> Callable[[], tuple[int, int]]:
+        """(next sequence, end offset). The sequence is read before the offset, and moved after it."""
+        ...
 
 
 class Frames(NamedTuple):
@@ -152,7 +151,7 @@ class SegmentSet:
         Raises WalSequenceUnknown, WalDamaged, OSError.
         """
         with self._lock:
-            next_sequence, end_offset = self._tip.next_sequence, self._tip.end_offset
+            next_sequence, end_offset = self._tip.place()
             if sequence == next_sequence:
                 return self._segments[-1], end_offset
             segment, offset, _ = self._locate(sequence, next_sequence, end_offset)
@@ -197,7 +196,7 @@ class SegmentSet:
         """
         assert last >= first
         with self._lock:
-            next_sequence, tip_offset = self._tip.next_sequence, self._tip.end_offset
+            next_sequence, tip_offset = self._tip.place()
             segment, offset, end = self._locate(first, next_sequence, tip_offset)
             file = self._file(segment.path)
             codec = segment.codec

@@ -29,7 +29,7 @@ from replog.wal.prepare import SegmentPreparer
 from replog.wal.segment import Segment, make_segment, publish, segment_name
 from replog.wal.segments import SegmentSet
 from replog.wal.sync import NoSync, SyncPolicy
-from replog.wal.tip import Tip, make_append
+from replog.wal.tip import Tip
 from replog.wal.turn import Turn
 
 if TYPE_CHECKING:
@@ -100,13 +100,18 @@ class LogWriter:
         self._closed = False
         self._rolled: deque[tuple[int, int]] = deque()
         self._preparer = SegmentPreparer(fs, directory, options.preallocation) if options.prepare_next else None
-        self._tip = Tip()
+        self._tip = Tip(
+            self._append,
+            append_other=self._append_other,
+            attend=self._attend,
+            finish_write=self._finish_write,
+            fail=self._fail,
+            after=self._after_append,
+        )
         self._set = SegmentSet(fs, segments, self._tip)
         self._enter(segments[-1], file)
         self._durable = self._tip.next_sequence
-        self.append: Callable[[Bytes], int] = make_append(
-            self._tip, self._append, self._attend, self._finish_write, self._fail, self._after_append
-        )
+        self.append: Callable[[Bytes], int] = self._tip.append
         """``append(data) -> sequence``: append one entry; returns when the sync policy's promise holds. Raises WalEntryTooLarge."""
         self._waits = None if isinstance(policy, NoSync) else policy.appended
         if metrics is not None or self._waits is not None or on_rollover is not None:
@@ -209,10 +214,21 @@ class LogWriter:
             if offset + len(piece) > index.next_point:
                 index.add(self._tip.next_sequence - self._active.first_sequence, offset, piece_ends)
                 self._watch()
-            self._tip.end_offset = offset + len(piece)
-            self._tip.next_sequence += last + 1 - done
+            self._tip.move(self._tip.next_sequence + last + 1 - done, offset + len(piece))
             base, done = ends[last], last + 1
         return done
+
+    def _append_other(self, data: Bytes) -> int:
+        """The append of an entry for which the tip has no packer: from now on it has one, if the entry is short."""
+        with self._append:
+            if self._tip.end_offset >= self._tip.attention:
+                self._attend()
+            first, codec = self._tip.next_sequence, self._active.codec
+            codec.packer(len(data))
+            frame = codec.encode_frame(data)
+            self._store(frame, (len(frame),), 0)
+        self._after_append(first + 1, len(data))
+        return first
 
     def _after_append(self, next_sequence: int, data_bytes: int) -> None:
         """What follows the append of one entry, outside its turn, where there is anything: somebody waits for the turn, a rollover is to be told,

@@ -101,6 +101,7 @@ class WatchedFile:
         self._file.allocate(size)
 
     def drop_cache(self) -> None:
+        self._fs.calls.append(("drop_cache", self._fs.now_called(self._name)))
         self._file.drop_cache()
 
     def size(self) -> int:

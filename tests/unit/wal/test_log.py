@@ -288,6 +288,16 @@ def test_create_and_open_say_what_is_there() -> None:
     assert system.files() == {path(0): segment(0, [])}
 
 
+def test_what_opening_has_read_ahead_is_dropped_before_the_first_append() -> None:
+    """It is in large pages of the system's memory, and a small write into one of them is slow."""
+    fs = WatchedFileSystem()
+    wal.create("log", SMALL, fs=fs)
+
+    with wal.open("log", SMALL, fs=fs) as log:
+        assert [call for call, name in fs.calls if name == path(0)][-2:] == ["sync", "drop_cache"]
+        log.append(b"x")
+
+
 def test_a_directory_that_is_a_file_or_cannot_be_made_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
 

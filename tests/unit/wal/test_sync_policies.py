@@ -152,7 +152,8 @@ def test_a_sync_that_fails_in_the_middle_of_an_append_is_noticed_by_the_next_one
     wal.create("log", SMALL, fs=watched)
     system = FaultyFileSystem(watched)
     log = wal.open("log", SMALL, sync=wal.NoSync(), fs=system)
-    log.append(b"written")
+    entry = b"one whose length is known"  # or the second append would look again before it wrote
+    log.append(entry)
     system.fault = Fault(kind="sync", number=system.calls["sync"])
     note = SparseIndex.note
 
@@ -165,7 +166,7 @@ def test_a_sync_that_fails_in_the_middle_of_an_append_is_noticed_by_the_next_one
     monkeypatch.setattr(SparseIndex, "note", fail_then_note)
     monkeypatch.setattr(log._active.index, "next_point", 0)
     log._tip.attention = 0
-    log.append(b"overtaken by the failure")
+    log.append(entry)  # overtaken by the failure
     monkeypatch.undo()
 
     with pytest.raises(WalFailed):
