@@ -28,6 +28,7 @@ from typing import Final
 
 from replog.errors import MalformedMessage
 from replog.rpc.channel import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
+from replog.transport.pieces import Pieces
 
 PREFACE: Final = b"RPLGDIR1"
 TOKEN_BYTES: Final = 16
@@ -49,24 +50,18 @@ class DirectSender:
         self._connection = connection
         self._on_written = on_written
         self._on_end = on_end
-        self._unsent = memoryview(b"")
+        self._unsent: list[bytes | memoryview] = []
+        """Of the envelope that is being written, its length in front."""
         self._loop.add_reader(connection, self._on_readable)
 
-    def write(self, data: bytes) -> bool:
-        """True: the system has all of `data`. False: it will have, and `on_written` is called then; nothing more may be written until that."""
+    def write(self, envelope: Pieces) -> bool:
+        """True: the system has all of `envelope`. False: it will have, and `on_written` is called then; nothing more may be written until that."""
         assert not self._unsent
-        length = _LENGTH.pack(len(data))
-        try:
-            sent = self._connection.sendmsg((length, data))
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._end(str(error))
-            return False
-        if sent == _LENGTH_BYTES + len(data):
+        self._unsent = [_LENGTH.pack(sum(map(len, envelope))), *envelope]
+        if self._send():
             return True
-        self._unsent = memoryview(data)[sent - _LENGTH_BYTES :] if sent >= _LENGTH_BYTES else memoryview(length[sent:] + data)
-        self._loop.add_writer(self._connection, self._on_writable)
+        if self._connection.fileno() >= 0:
+            self._loop.add_writer(self._connection, self._on_writable)
         return False
 
     def close(self) -> None:
@@ -77,17 +72,27 @@ class DirectSender:
             self._connection.close()
 
     def _on_writable(self) -> None:
-        try:
-            sent = self._connection.send(self._unsent)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end(str(error))
-            return
-        self._unsent = self._unsent[sent:]
-        if not self._unsent:
+        if self._send():
             self._loop.remove_writer(self._connection)
             self._on_written()
+
+    def _send(self) -> bool:
+        """Give the system what it takes; True when that was all."""
+        unsent = self._unsent
+        try:
+            sent = self._connection.sendmsg(unsent)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._end(str(error))
+            return False
+        for number, piece in enumerate(unsent):
+            if sent < len(piece):
+                self._unsent = [memoryview(piece)[sent:], *unsent[number + 1 :]]
+                return False
+            sent -= len(piece)
+        self._unsent = []
+        return True
 
     def _on_readable(self) -> None:
         """The receiver says nothing behind its preface: what can be read is the end."""

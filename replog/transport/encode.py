@@ -6,7 +6,7 @@ streams it as chunks, and the receiver's edge makes it anew once the body has ve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from replog.codec import encode_membership
@@ -55,41 +55,8 @@ def encode_envelope(messages: Iterable[Message]) -> bytes:
     return envelope.SerializeToString()
 
 
-class EnvelopeEncoder:
-    """`encode_envelope` that remembers an append: followers in step get the same bytes, made once (who it is for is not on the wire)."""
-
-    __slots__ = ("_data", "_message")
-
-    def __init__(self) -> None:
-        self._message: AppendEntries | None = None
-        self._data = b""
-
-    def encode(self, messages: Sequence[Message]) -> bytes:
-        """As `encode_envelope`."""
-        message = messages[0]
-        if type(message) is not AppendEntries or message.frames is None or len(messages) > 1:
-            return encode_envelope(messages)
-        last = self._message
-        if (
-            last is None
-            or last.frames is not message.frames
-            or last.term != message.term
-            or last.prev_index != message.prev_index
-            or last.prev_term != message.prev_term
-            or last.committed_index != message.committed_index
-        ):
-            self._data = encode_envelope(messages)
-            self._message = message
-        return self._data
-
-    def forget(self) -> None:
-        """Let go of the bytes."""
-        self._message = None
-        self._data = b""
-
-
-def encode_message(message: Message, into: pb.Message) -> None:
-    """Fill the empty `into`."""
+def encode_message(message: Message, into: pb.Message, *, with_frames: bool = True) -> None:
+    """Fill the empty `into`; the frames of an append may be left to the caller."""
     into.term = message.term
     match message:
         case AppendEntries():
@@ -97,7 +64,7 @@ def encode_message(message: Message, into: pb.Message) -> None:
             append.prev_index = message.prev_index
             append.prev_term = message.prev_term
             append.committed_index = message.committed_index
-            if message.entries is not None:
+            if message.entries is not None and with_frames:
                 frames = message.frames
                 assert isinstance(frames, EntryFrames), "the frames of an AppendEntries are attached before it is sent"
                 assert frames.first_index == message.prev_index + 1

@@ -11,6 +11,7 @@ import grpc.aio
 
 from replog.errors import ReplogError
 from replog.transport.eager import Eager
+from replog.transport.pieces import Pieces
 
 
 class StreamEnded(ReplogError):
@@ -28,11 +29,11 @@ class GrpcSender:
         self._on_end = on_end
         self._writing: Eager | None = None
 
-    def write(self, data: bytes) -> bool:
-        """True: gRPC has taken `data`. False: it will, and `on_written` is called then; nothing more may be written until that."""
+    def write(self, envelope: Pieces) -> bool:
+        """True: gRPC has taken `envelope`. False: it will, and `on_written` is called then; nothing more may be written until that."""
         if self._call.done():
             return False
-        writing = Eager(self._call.write(data), self._written)
+        writing = Eager(self._call.write(b"".join(envelope)), self._written)
         if not writing.done:
             self._writing = writing
             return False

@@ -13,12 +13,12 @@ import grpc
 
 from replog.raft.messages import Message
 from replog.transport.counters import Counters
-from replog.transport.encode import EnvelopeEncoder
 from replog.transport.identity import Identity
 from replog.transport.inbound import InboundStreams
 from replog.transport.interface import DecodeFrames, PeerLost, Receive
 from replog.transport.limits import WireLimits
 from replog.transport.peer import Peer
+from replog.transport.pieces import EnvelopeEncoder
 from replog.types import NodeId
 
 

@@ -29,7 +29,6 @@ from replog.rpc.channel import EOF, open_channel
 from replog.rpc.methods import DELIVER
 from replog.transport.counters import Counters
 from replog.transport.direct import DirectSender, connect
-from replog.transport.encode import EnvelopeEncoder
 from replog.transport.grpc_stream import GrpcSender, StreamEnded, status_of, stream_errors
 from replog.transport.identity import Identity, describe
 from replog.transport.limits import (
@@ -39,6 +38,7 @@ from replog.transport.limits import (
     WireLimits,
 )
 from replog.transport.outbox import Outbox
+from replog.transport.pieces import EnvelopeEncoder
 from replog.types import NodeId
 
 logger = logging.getLogger("replog.transport")
@@ -243,11 +243,11 @@ class Peer:
         outbox, counters = self._outbox, self._counters
         while outbox and not self._writing and self._sender is not None:
             messages = outbox.take(ENVELOPE_BYTES_TARGET)
-            data = self._encoder.encode(messages)
+            pieces = self._encoder.encode(messages)
             counters.envelopes_sent += 1
             counters.messages_sent += len(messages)
-            counters.bytes_sent += len(data)
-            self._writing = not self._sender.write(data)
+            counters.bytes_sent += sum(map(len, pieces))
+            self._writing = not self._sender.write(pieces)
 
     def _written(self) -> None:
         """An envelope that had to wait is on its way."""
