@@ -127,7 +127,7 @@ class _Appender:
             future = futures[start]
             assert future is not None
             try:
-                self._log.codec.encode_frames(datas[start:stop])
+                self._log.codec.encode_batch(datas[start:stop])
             except ReplogError as error:
                 if not future.done():
                     future.set_exception(error)

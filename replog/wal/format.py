@@ -9,7 +9,7 @@ An entry's sequence number is nowhere: it is the first sequence of its segment +
 a zero length is not zero; so a preallocated tail of zeros needs no mark.
 
 Why it is fast. Nothing is done per entry that the C loops of `map`, `join` and slicing can do per batch. Encoding: the encoded length and
-its checksum are looked up by length; the rest is ``join(head, data, check, ...)``. Verifying: a frame is right if the checksum over all
+its checksum are looked up by length; the rest is ``join(head, data, check, ...)``, or less where all lengths are the same. Verifying: a frame is right if the checksum over all
 of it, its own checksum included, is the residue; runs of frames of one length are found by comparing the bytes of their lengths in strides, and are
 then sliced and checked by list functions. The module is plain and typed, so that a compiler of typed Python could take it as it is.
 """
@@ -220,6 +220,11 @@ class Codec:
         return self.join(len(data), data, self.crc(data, self._heads[len(data)][1]))
 
     def encode_frames(self, datas: Sequence[Bytes]) -> tuple[bytes, Sequence[int]]:
+        """As `encode_batch`, in bytes that can be kept."""
+        buffer, ends = self.encode_batch(datas)
+        return bytes(buffer), ends
+
+    def encode_batch(self, datas: Sequence[Bytes]) -> tuple[Bytes, Sequence[int]]:
         """All entries as one buffer, and where each frame ends in it: frame i is ``buffer[ends[i-1]:ends[i]]``, ends[-1] counting as 0.
 
         Raises WalEntryTooLarge, then nothing is encoded.
@@ -228,48 +233,29 @@ class Codec:
         if not count:
             return b"", ()
         lengths = list(map(len, datas))
+        if count >= _RUN_FRAMES_MIN and lengths.count(lengths[0]) == count:
+            return self._encode_run(datas, lengths[0])
+        rows = list(map(self._heads.__getitem__, lengths))
         parts: list[Bytes] = [b""] * (3 * count)
-        ends: Sequence[int]
-        if lengths.count(lengths[0]) == count:
-            head, seed, size = self._heads[lengths[0]]
-            parts[0::3] = [head] * count
-            checks = map(self._pack_check, map(self.crc, datas, repeat(seed)))
-            ends = range(size, size * count + 1, size)
-        else:
-            rows = list(map(self._heads.__getitem__, lengths))
-            parts[0::3] = list(map(itemgetter(0), rows))
-            checks = map(self._pack_check, map(self.crc, datas, map(itemgetter(1), rows)))
-            ends = list(accumulate(map(itemgetter(2), rows)))
+        parts[0::3] = list(map(itemgetter(0), rows))
         parts[1::3] = datas
-        parts[2::3] = list(checks)
-        return b"".join(parts), ends
+        parts[2::3] = list(map(self._pack_check, map(self.crc, datas, map(itemgetter(1), rows))))
+        return b"".join(parts), list(accumulate(map(itemgetter(2), rows)))
 
-    def encode_frames_prefixed(self, prefixes: Sequence[Bytes], payloads: Sequence[Bytes]) -> tuple[bytes, Sequence[int]]:
-        """As `encode_frames`, where the data of entry i is ``prefixes[i] + payloads[i]``; no entry is copied before the one join.
-
-        Raises WalEntryTooLarge, then nothing is encoded.
-        """
-        count = len(payloads)
-        assert len(prefixes) == count
-        if not count:
-            return b"", ()
-        lengths = [len(prefix) + len(payload) for prefix, payload in zip(prefixes, payloads, strict=True)]
-        parts: list[Bytes] = [b""] * (4 * count)
-        ends: Sequence[int]
-        if lengths.count(lengths[0]) == count:
-            head, seed, size = self._heads[lengths[0]]
-            parts[0::4] = [head] * count
-            seeds = map(self.crc, prefixes, repeat(seed))
-            ends = range(size, size * count + 1, size)
-        else:
-            rows = list(map(self._heads.__getitem__, lengths))
-            parts[0::4] = list(map(itemgetter(0), rows))
-            seeds = map(self.crc, prefixes, map(itemgetter(1), rows))
-            ends = list(accumulate(map(itemgetter(2), rows)))
-        parts[1::4] = prefixes
-        parts[2::4] = payloads
-        parts[3::4] = list(map(self._pack_check, map(self.crc, payloads, seeds)))
-        return b"".join(parts), ends
+    def _encode_run(self, datas: Sequence[Bytes], length: int) -> tuple[bytearray, range]:
+        """The frames of entries of one length. What stands between two of them, room for a checksum and the next length, is the separator of a join;
+        the checksums, packed by one call, are put into their places by copying their bytes in strides."""
+        head, seed, size = self._heads[length]
+        count, check_bytes = len(datas), self.check_bytes
+        room = bytes(check_bytes)
+        pieces = list(datas)
+        pieces[0] = head + pieces[0]
+        pieces[-1] = b"".join((pieces[-1], room))
+        buffer = bytearray(room + head).join(pieces)
+        checks = Struct(f"<{count}{_UNSIGNED[check_bytes]}").pack(*map(self.crc, datas, repeat(seed)))
+        for offset in range(check_bytes):
+            buffer[len(head) + length + offset :: size] = checks[offset::check_bytes]
+        return buffer, range(size, size * count + 1, size)
 
     def decode_length(self, buffer: Bytes, position: int, stop: int) -> tuple[int, int] | None:
         """(length, bytes of its encoding) at `position`; (-1, bytes) if it is no number of 64 bits; None if `stop` comes first."""

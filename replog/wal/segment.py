@@ -88,6 +88,15 @@ class SparseIndex:
         """Entries from `position` on were added at the offset `base`, their frames ending at ``base + end``."""
         if not ends:
             return
+        if isinstance(ends, range):  # frames of one size: it is known where they begin
+            size = ends.step
+            skipped = max(0, -(-(self.next_point - base) // size))
+            step = -(-INDEX_STRIDE_BYTES // size)
+            if skipped < len(ends):
+                self._offsets.extend(range(base + skipped * size, base + ends[-1], step * size))
+                self._positions.extend(range(position + skipped, position + len(ends), step))
+                self.next_point = self._offsets[-1] + INDEX_STRIDE_BYTES
+            return
         if base >= self.next_point:
             self.note(position, base)
         while base + ends[-1] > self.next_point:

@@ -158,11 +158,11 @@ class LogWriter:
                 self._attend()
             first, codec = self._tip.next_sequence, self._active.codec
             if codec is not self.codec:
-                self.codec.encode_frames(datas)  # settings were changed at open: what is too large for the next segment is refused whole
-            buffer, ends = codec.encode_frames(datas)
+                self.codec.encode_batch(datas)  # settings were changed at open: what is too large for the next segment is refused whole
+            buffer, ends = codec.encode_batch(datas)
             done = self._store(buffer, ends, 0)
             if done < len(ends):
-                buffer, ends = self.codec.encode_frames(datas[done:])
+                buffer, ends = self.codec.encode_batch(datas[done:])
                 self._store(buffer, ends, 0)
         if self._rolled:
             self._announce()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from itertools import product
 
@@ -70,12 +71,24 @@ def test_a_batch_is_the_frames_one_after_the_other(encoding: LengthEncoding, che
     frames = [of.encode_frame(data) for data in DATAS]
 
     buffer, ends = of.encode_frames(DATAS)
-    prefixed = of.encode_frames_prefixed([data[:17] for data in DATAS], [data[17:] for data in DATAS])
 
     assert buffer == b"".join(frames)
     assert [0, *ends][1:] == [sum(map(len, frames[: at + 1])) for at in range(len(frames))]
-    assert (prefixed[0], list(prefixed[1])) == (buffer, list(ends))
     assert [of.frame_size(len(data)) for data in DATAS] == [len(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("length", [0, 1, 300])
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 100])
+@pytest.mark.parametrize(("encoding", "checksum"), SETTINGS)
+def test_a_batch_of_one_length_is_the_same_frames(encoding: LengthEncoding, checksum: ChecksumType, count: int, length: int) -> None:
+    of = codec(encoding, checksum)
+    datas = [random.Random(number).randbytes(length) for number in range(count)]
+    kinds = [(bytes, bytearray, memoryview)[number % 3](data) for number, data in enumerate(datas)]
+
+    buffer, ends = of.encode_frames(kinds)
+
+    assert buffer == b"".join(map(of.encode_frame, datas))
+    assert list(ends) == [of.frame_size(length) * number for number in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(("encoding", "checksum"), SETTINGS)
