@@ -10,7 +10,7 @@ the kernel has already forgotten which pages were lost.
 
 from __future__ import annotations
 
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Final, Protocol
 
 from replog.errors import ConfigError, ReplogError, WalAppendDiscarded
@@ -162,12 +162,30 @@ class PeriodicSync:
                 return  # the log has failed; every later call says so
 
 
+class _Group:
+    """Those who wait for one sync. The gate opens once, and each who passes lets the next one through: a hundred threads that are woken
+    at once would fight for the interpreter, and most would go to sleep again."""
+
+    __slots__ = ("durable", "failure", "gate")
+
+    def __init__(self) -> None:
+        self.gate = Lock()
+        self.gate.acquire()
+        self.durable: int | None = None
+        """What its sync made durable; None until it has ended, and when it was given up."""
+        self.failure: ReplogError | None = None
+
+    def wait(self) -> None:
+        with self.gate:
+            pass
+
+
 class GroupedSync:
     """`grouped(window=0)`: returns when durable; one sync serves all that wait.
 
-    With no sync running, the first caller syncs at once, so that a lone writer never waits. Those that come meanwhile wait for it to end (their
-    bytes may have missed it), then one of them syncs for all. A window above 0 makes the one who syncs wait that many seconds first, so that more
-    can join. The group's lock is never held during a sync or a window.
+    With no sync running, the first caller syncs at once, so that a lone writer never waits. The first of those whose bytes may have missed the one that
+    runs is the next to sync, for all who come until it begins; they sleep until it has ended, and are woken once. A window above 0 makes the one who
+    syncs wait that many seconds first, so that more can join. No lock but that of the sync itself is held during a sync or a window.
     """
 
     name: Final = "grouped"
@@ -178,8 +196,15 @@ class GroupedSync:
             raise ConfigError("window_seconds", window_seconds, "0 or more")
         self.window_seconds = window_seconds
         self._target: SyncTarget | None = None
-        self._group = Condition()
-        self._syncing = False
+        self._forming = Lock()
+        """Guards the three below."""
+        self._next: _Group | None = None
+        """Its sync has not begun: whoever has written may still join. None: the next to come leads a new one."""
+        self._running: _Group | None = None
+        self._running_sequence = 0
+        """What is before it was written when `_running` began."""
+        self._syncing = Lock()
+        """Held by the one who syncs, and waited for by the one who leads `_next`."""
         self._stopping = Event()
 
     def start(self, target: SyncTarget) -> None:
@@ -189,21 +214,42 @@ class GroupedSync:
     def appended(self, next_sequence: int) -> None:
         target = self._target
         assert target is not None
-        with self._group:
-            while target.durable_sequence < next_sequence and self._syncing:
-                self._group.wait()  # the sync that ends may have been ours, though another one has begun already
-            if target.durable_sequence >= next_sequence:
-                return
-            self._syncing = True
+        while target.durable_sequence < next_sequence:
+            with self._forming:
+                group = self._running if next_sequence <= self._running_sequence else self._next
+                leads = group is None
+                if group is None:
+                    group = self._next = _Group()
+            if leads:
+                self._lead(group, target)
+            else:
+                group.wait()
+            if group.failure is not None:
+                raise group.failure
+            if group.durable is not None:
+                _check_kept(group.durable, next_sequence)
+                break
+
+    def _lead(self, group: _Group, target: SyncTarget) -> None:
+        """Sync for the group. However it ends, those who wait in it are woken."""
         try:
-            if self.window_seconds:
-                self._stopping.wait(self.window_seconds)
-            durable = target.sync_written()
+            with self._syncing:
+                if self.window_seconds:
+                    self._stopping.wait(self.window_seconds)
+                with self._forming:
+                    self._running, self._next = group, None
+                    self._running_sequence = target.written_sequence
+                try:
+                    group.durable = target.sync_written()
+                except ReplogError as error:
+                    group.failure = error
         finally:
-            with self._group:
-                self._syncing = False
-                self._group.notify_all()
-        _check_kept(durable, next_sequence)
+            with self._forming:
+                if self._running is group:
+                    self._running, self._running_sequence = None, 0
+                if self._next is group:
+                    self._next = None
+            group.gate.release()
 
     def stop(self) -> None:
         self._stopping.set()

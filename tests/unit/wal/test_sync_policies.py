@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Thread
 from time import monotonic
 
 import pytest
@@ -171,3 +171,52 @@ def test_a_sync_that_fails_in_the_middle_of_an_append_is_noticed_by_the_next_one
 
     with pytest.raises(WalFailed):
         log.append(b"the next one")
+
+
+class _Target:
+    """What a policy asks of a log. The first sync waits until another append has come, and is then interrupted."""
+
+    def __init__(self) -> None:
+        self.written_sequence = 1
+        self.durable_sequence = 0
+        self.syncs = 0
+        self.began = Event()
+        self.may_end = Event()
+
+    def sync_written(self) -> int:
+        self.syncs += 1
+        target = self.written_sequence
+        if self.syncs == 1:
+            self.began.set()
+            assert self.may_end.wait(10)
+            raise KeyboardInterrupt
+        self.durable_sequence = target
+        return target
+
+
+def test_when_the_one_who_syncs_is_interrupted_the_others_sync_for_themselves() -> None:
+    target = _Target()
+    policy = wal.GroupedSync()
+    policy.start(target)
+    interrupted: list[bool] = []
+
+    def lead() -> None:
+        try:
+            policy.appended(1)
+        except KeyboardInterrupt:
+            interrupted.append(True)
+
+    leader = Thread(target=lead, daemon=True)
+    leader.start()
+    assert target.began.wait(10)
+    target.written_sequence = 3
+    others = [Thread(target=policy.appended, args=(number,), daemon=True) for number in (1, 2, 3)]
+    for thread in others:
+        thread.start()
+    target.may_end.set()
+    for thread in (leader, *others):
+        thread.join(10)
+
+    assert interrupted == [True]
+    assert not any(thread.is_alive() for thread in others)
+    assert target.durable_sequence == 3
