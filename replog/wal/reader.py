@@ -24,7 +24,7 @@ from replog.filesystem import OS_FILE_SYSTEM, File, FileSystem, join
 from replog.wal import recovery
 from replog.wal.format import HEADER_BYTES, Codec, Header, Stop, codec_of, decode_header
 from replog.wal.options import ENTRY_BYTES_MAX_DEFAULT, WalOptions
-from replog.wal.segment import BLOCK_BYTES, SparseIndex, parse_segment_name, segment_name
+from replog.wal.segment import BLOCK_BYTES, SparseIndex, is_zero, parse_segment_name, segment_name
 from replog.wal.segments import Frames
 from replog.wal.table import Action, Place, tail_row
 from replog.wal.tail import Tail
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _IDLE_READ_BYTES: Final = 4096
 _KEPT_BYTES: Final = 64
+_ZEROS_BYTES: Final = 65536
+"""So many zeros behind the last entry are the end of the log, or a write that has not come there yet; what stands far behind them is for the one who opens
+the log to judge. Reading all of a preallocated segment with each look would take the time of ten thousand entries."""
 _ATTEMPTS: Final = 3
 
 
@@ -181,7 +184,10 @@ class Reader:
             if sealed and offset >= size:
                 self._enter(self._sequence)
                 continue
-            tail, _ = recovery.classify_tail(file, self._codec, stop, offset, size)
+            if not sealed and offset < size and is_zero(file, offset, min(size, offset + _ZEROS_BYTES)):
+                tail = Tail.ZEROS
+            else:
+                tail, _ = recovery.classify_tail(file, self._codec, stop, offset, size)
             row = tail_row(tail, Place.SEALED if sealed else Place.LAST)
             if row.action is not Action.REFUSE:
                 self._idle = True

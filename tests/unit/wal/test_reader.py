@@ -211,3 +211,19 @@ def test_a_reader_of_an_empty_segment_that_is_begun_again_with_other_settings_fo
         log.append_frames(*log.codec.encode_frames([b"a", b"b"]))
 
     assert drain(reader) == drain(waiting) == [(0, b"a"), (1, b"b")]
+
+
+def test_looking_for_more_does_not_read_a_whole_preallocated_segment() -> None:
+    system = WatchedFileSystem()
+    options = WalOptions(preallocate_bytes=8 << 20, prepare_next=False)
+    with new_log(system, options) as log:
+        log.append(b"x")
+        reader = wal.Reader("log", fs=system)
+        assert drain(reader) == [(0, b"x")]
+        system.preads.clear()
+
+        assert drain(reader) == []
+
+        assert sum(count for _, _, count in system.preads) < 1 << 17
+        log.append(b"y")
+        assert drain(reader) == [(1, b"y")]
