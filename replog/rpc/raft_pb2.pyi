@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Envelope(_message.Message):
-    __slots__ = ("hello", "messages")
+    __slots__ = ("hello", "messages", "goes_direct")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    GOES_DIRECT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     messages: _containers.RepeatedCompositeFieldContainer[Message]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+    goes_direct: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., goes_direct: bool = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "cluster_id", "fingerprint", "members_fingerprint", "source", "target", "incarnation", "epoch", "address", "joining")

@@ -95,6 +95,8 @@ class Gateway:
         envelope = parse_envelope(data)
         if envelope.HasField("hello"):
             raise MalformedMessage(f"hello from {self.source} after the first envelope of its stream")
+        if envelope.goes_direct:
+            raise MalformedMessage(f"goes_direct from {self.source} beside other content, or where it is direct already")
         decoders = self._decoders
         decoded: list[Message] = []
         for message in envelope.messages:

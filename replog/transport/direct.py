@@ -3,19 +3,22 @@
 Why: a lone command is a chain of messages that each wake somebody up, and a message through gRPC's asyncio crosses threads, completion queues and event descriptors on both
 ends. Between two processes, a message and its answer take 80 to 200 us that way, and 30 to 40 us over a socket that the loop itself waits for (docs/benchmarks.md).
 
-How: the peer's stream is opened over gRPC as ever, where the two nodes judge each other; the answer to the hello names a port and a token. The sender connects there
-and shows the token, and from then on its envelopes go this way::
+How: the peer's stream is opened over gRPC as ever, where the two nodes judge each other, and carries envelopes at once. The answer to the hello names a port and a token.
+The sender connects there beside the traffic, and when it has come through it says so as its last word over gRPC::
 
-    sender                                          receiver
-      | -- gRPC: hello ---------------------------->  |
-      | <- gRPC: accepted, port, token -------------  |    the token belongs to this stream, and is good once
-      | -- TCP:  | "RPLGDIR1" 8 | token 16 | ------>  |
-      | <- TCP:  | "RPLGDIR1" 8 | ------------------  |
-      | -- TCP:  | length u32 | envelope | ... ---->  |    little-endian; an envelope as over gRPC
+    sender                                                receiver
+      | == gRPC: hello ===============================>   |
+      | <= gRPC: accepted, port, token ================   |   the token belongs to this stream
+      | == gRPC: envelope, envelope, ... =============>   |
+      | -- TCP:  | "RPLGDIR1" 8 | token, first half 16 | ->   |
+      | <- TCP:  | token, second half 16 | ------------   |   so this is who accepted the stream, and nobody else
+      | == gRPC: goes_direct =========================>   |   not before it is the connection read
+      | -- TCP:  | length u32 | envelope | ... ------->   |   little-endian; an envelope as over gRPC
 
-The two live and die together: when either ends, both are closed and the peer is connected anew. Where no connection comes about (a firewall, a proxy that knows only the
-gRPC port), the envelopes go over gRPC as before: slower, and otherwise the same. Nothing but the order of the bytes is new, so who may send and what may be
-sent is judged where it always was: in the handshake and in the gateway.
+So the order of the messages is that in which they were sent, and a connection that never comes about (a firewall, a proxy that knows only the gRPC port) costs nothing: it is
+tried again now and then. From `goes_direct` on the two live and die together: when either ends, both are closed and the peer is connected anew. Nothing but the way is
+new: who may send and what may be sent is judged where it always was, in the handshake and in the gateway. And that the other machine is gone without a word is
+noticed by gRPC's keepalive, which a peer answers also while its loop is held up.
 """
 
 from __future__ import annotations
@@ -27,17 +30,26 @@ from collections.abc import Callable
 from typing import Final
 
 from replog.errors import MalformedMessage
-from replog.rpc.channel import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS
+from replog.rpc import raft_pb2 as pb
 from replog.transport.pieces import Pieces
 
 PREFACE: Final = b"RPLGDIR1"
-TOKEN_BYTES: Final = 16
+TOKEN_BYTES: Final = 32
+"""Both halves."""
+TOKEN_SHOWN_BYTES: Final = 16
+GOES_DIRECT: Final = pb.Envelope(goes_direct=True).SerializeToString()
+DIRECT_BROKE: Final = "the direct connection broke"
+"""What gRPC says of a stream that ended for no other reason."""
+ADDRESS_SECONDS_MAX: Final = 1.0
+"""For one of several addresses of a name; a firewall may swallow what goes there."""
 _LENGTH: Final = struct.Struct("<I")
 _LENGTH_BYTES: Final = _LENGTH.size
 _BUFFER_BYTES: Final = 64 * 1024
-"""Read at a time, until a larger envelope comes."""
+"""To begin with; it doubles while an envelope that has come in fills it."""
 _BUFFER_BYTES_KEPT_MAX: Final = 4 * 1024 * 1024
 """A buffer that grew to this is kept for the next envelope of that size; a larger one is let go when it is empty."""
+_READ_BYTES_MAX: Final = 256 * 1024
+"""In one iteration of the loop: the owner, and other peers, have their turn in between."""
 
 
 class DirectSender:
@@ -95,7 +107,7 @@ class DirectSender:
         return True
 
     def _on_readable(self) -> None:
-        """The receiver says nothing behind its preface: what can be read is the end."""
+        """The receiver says nothing behind its half of the token: what can be read is the end."""
         try:
             data = self._connection.recv(1)
         except (BlockingIOError, InterruptedError):
@@ -111,7 +123,7 @@ class DirectSender:
 
 
 class DirectReceiver:
-    """The receiving end: `deliver` gets the envelopes of one read, in order; `on_end` is called once, with what `deliver` raised or None."""
+    """The receiving end: `deliver` gets the envelopes of one read, in order; `on_end` is called once, with what was wrong or None for an end in order."""
 
     __slots__ = ("_buffer", "_connection", "_deliver", "_envelope_bytes_max", "_filled", "_loop", "_on_end", "_view")
 
@@ -120,7 +132,7 @@ class DirectReceiver:
         connection: socket.socket,
         envelope_bytes_max: int,
         deliver: Callable[[list[bytes]], None],
-        on_end: Callable[[MalformedMessage | None], None],
+        on_end: Callable[[Exception | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
@@ -137,11 +149,12 @@ class DirectReceiver:
         if self._connection.fileno() >= 0:
             self._loop.remove_reader(self._connection)
             self._connection.close()
+            self._room(0)  # now: who holds us may live until the garbage is collected
 
     def _on_readable(self) -> None:
-        """One read a call: between two of them the owner has its turn."""
+        filled = self._filled
         try:
-            count = self._connection.recv_into(self._view[self._filled :])
+            count = self._connection.recv_into(self._view[filled : filled + _READ_BYTES_MAX])
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -149,57 +162,63 @@ class DirectReceiver:
         if not count:
             self._end(None)
             return
-        self._filled += count
+        self._filled = filled + count
         try:
-            envelopes = self._cut()
-            if envelopes:
-                self._deliver(envelopes)
-        except MalformedMessage as error:
+            self._take()
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was behind it is lost: the stream is over, and its owner judges the error
             self._end(error)
 
-    def _cut(self) -> list[bytes]:
-        """The envelopes that are whole; the rest stays at the start of the buffer, which has room for the envelope that it begins."""
+    def _take(self) -> None:
+        """Deliver the envelopes that are whole; the rest stays at the start of the buffer. Raises `MalformedMessage` behind the good ones."""
         buffer, view, filled, at = self._buffer, self._view, self._filled, 0
         envelopes: list[bytes] = []
-        size = 0
+        wrong: MalformedMessage | None = None
         while filled - at >= _LENGTH_BYTES:
             (length,) = _LENGTH.unpack_from(buffer, at)
-            if length > self._envelope_bytes_max:
-                raise MalformedMessage(f"envelope of {length} bytes; allowed are {self._envelope_bytes_max}")
-            size = _LENGTH_BYTES + length
-            if filled - at < size:
+            if not 0 < length <= self._envelope_bytes_max:
+                wrong = MalformedMessage(f"envelope of {length} bytes; allowed are 1 to {self._envelope_bytes_max}")
                 break
-            envelopes.append(bytes(view[at + _LENGTH_BYTES : at + size]))
-            at += size
-            size = 0
+            end = at + _LENGTH_BYTES + length
+            if end > filled:
+                break
+            envelopes.append(bytes(view[at + _LENGTH_BYTES : end]))
+            at = end
         rest = self._filled = filled - at
-        if size > len(buffer) or (not rest and len(buffer) > _BUFFER_BYTES_KEPT_MAX):
-            self._room(max(size, _BUFFER_BYTES))
-            self._view[:rest] = view[at:filled]
+        if rest == len(buffer):
+            self._room(2 * rest)  # as the bytes come, not as a length promises them
+            self._view[:rest] = view
+        elif not rest and len(buffer) > _BUFFER_BYTES_KEPT_MAX:
+            self._room(_BUFFER_BYTES)
         elif rest and at:
             view[:rest] = view[at:filled]
-        return envelopes
+        if envelopes:
+            self._deliver(envelopes)
+        if wrong is not None:
+            raise wrong
 
     def _room(self, size_bytes: int) -> None:
         self._buffer = bytearray(size_bytes)
         self._view = memoryview(self._buffer)
 
-    def _end(self, error: MalformedMessage | None) -> None:
+    def _end(self, error: Exception | None) -> None:
         self.close()
         self._on_end(error)
 
 
 async def connect(host: str, port: int, token: bytes) -> socket.socket:
-    """A connection to the receiver that gave `token`, behind its preface. Raises OSError when none comes about; the caller says how long it may take."""
+    """A connection to who gave `token`, each half of it shown. Raises OSError (or UnicodeError, for what is no name) when none comes about."""
     loop = asyncio.get_running_loop()
     failure = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind, protocol)
         try:
             connection.setblocking(False)
-            await loop.sock_connect(connection, address)
-            await _show(connection, token)
-            tune(connection)
+            async with asyncio.timeout(ADDRESS_SECONDS_MAX):
+                await loop.sock_connect(connection, address)
+                await _prove(connection, token)
+        except TimeoutError:
+            connection.close()
+            failure = OSError(f"no answer within {ADDRESS_SECONDS_MAX} s")
         except OSError as error:
             connection.close()
             failure = error
@@ -211,10 +230,12 @@ async def connect(host: str, port: int, token: bytes) -> socket.socket:
     raise failure
 
 
-async def _show(connection: socket.socket, token: bytes) -> None:
-    await asyncio.get_running_loop().sock_sendall(connection, PREFACE + token)
-    answer = await read_exactly(connection, len(PREFACE))
-    if answer != PREFACE:
+async def _prove(connection: socket.socket, token: bytes) -> None:
+    send_at_once(connection)
+    shown, proof = token[:TOKEN_SHOWN_BYTES], token[TOKEN_SHOWN_BYTES:]
+    await asyncio.get_running_loop().sock_sendall(connection, PREFACE + shown)
+    answer = await read_exactly(connection, len(proof))
+    if answer != proof:
         raise ConnectionError(f"who listens there is no peer: it answered {answer!r}")
 
 
@@ -230,10 +251,6 @@ async def read_exactly(connection: socket.socket, count: int) -> bytes:
     return data
 
 
-def tune(connection: socket.socket) -> None:
-    """Send at once; notice a peer that is gone without a word as soon as gRPC does."""
+def send_at_once(connection: socket.socket) -> None:
+    """No waiting for more to send (Nagle)."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(KEEPALIVE_SECONDS))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int((KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT_SECONDS) * 1000))

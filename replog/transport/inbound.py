@@ -9,18 +9,19 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
-from replog.errors import MalformedMessage
+from replog.errors import MalformedMessage, PeerError
 from replog.raft.messages import Message
 from replog.rpc import raft_pb2 as pb
 from replog.rpc.channel import EOF
 from replog.rpc.methods import RAFT_SERVICE
 from replog.transport.convert import Gateway, parse_envelope
 from replog.transport.counters import Counters
-from replog.transport.direct import DirectReceiver
+from replog.transport.direct import DIRECT_BROKE, GOES_DIRECT, DirectReceiver
 from replog.transport.direct_listener import DirectListener
 from replog.transport.identity import Identity, describe
 from replog.transport.interface import DecodeFrames, Receive
@@ -105,9 +106,9 @@ class InboundStreams:
         try:
             await self._serve(context)
         except MalformedMessage as error:
-            self._counters.malformed += 1
-            logger.warning("%s: dropped the stream of %s: %s", self._identity.node_id, context.peer(), error)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"MalformedMessage: {error}")
+        except _DirectBroke:
+            await context.abort(grpc.StatusCode.ABORTED, DIRECT_BROKE)
         finally:
             self._open -= 1
 
@@ -119,20 +120,22 @@ class InboundStreams:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_SECONDS_MAX} s")
         if first is EOF:
             return
-        envelope = parse_envelope(first)
-        if not envelope.HasField("hello") or envelope.messages:
-            raise MalformedMessage("the first envelope of a stream has a hello and nothing else")
-        hello = envelope.hello
-        refused = self._identity.judge(hello)
+        where = context.peer()
+        try:
+            hello = _hello_in(first)
+            refused = self._identity.judge(hello)
+        except MalformedMessage as error:
+            self._tell_malformed(where, error)
+            raise
         if refused is not None:
             self._counters.refused += 1
-            self._tell_refused(hello.source, context.peer(), describe(refused))
+            self._tell_refused(hello.source, where, describe(refused))
             await context.write(pb.Notice(refused=refused).SerializeToString())
             return
         source: NodeId = hello.source
         self._refusals.pop(source, None)
         gateway = Gateway(source, self._identity.node_id, self._limits, self._decode_frames)
-        inbound = _Inbound(gateway, self._limits.envelope_bytes_max, self._take)
+        inbound = _Inbound(gateway, self._limits.envelope_bytes_max, self._take, partial(self._tell_malformed, where))
         older, self._newest[source] = self._newest.get(source), inbound
         if older is not None:
             older.end()
@@ -146,6 +149,7 @@ class InboundStreams:
             self._on_heard(source, hello.address)
             await inbound.run(context)
         finally:
+            inbound.close()
             self._serving.discard(inbound)
             if direct is not None:
                 direct.forget(accepted.direct_token)
@@ -166,6 +170,10 @@ class InboundStreams:
             if messages:
                 receive(messages)
 
+    def _tell_malformed(self, where: str, error: MalformedMessage) -> None:
+        self._counters.malformed += 1
+        logger.warning("%s: dropped the stream of %s: %s", self._identity.node_id, where, error)
+
     def _tell_refused(self, source: NodeId, where: str, reason: str) -> None:
         """A refused node calls again and again: people hear of it once for each reason."""
         is_news = self._refusals.get(source) != reason
@@ -175,59 +183,107 @@ class InboundStreams:
         logger.log(logging.WARNING if is_news else logging.DEBUG, "%s: refused %s at %s: %s", self._identity.node_id, source, where, reason)
 
 
-class _Inbound:
-    """One accepted stream: what comes over gRPC and, once the sender has claimed it, over the direct connection. Both end together."""
+class _DirectBroke(PeerError):
+    """The direct connection of a stream is over and nothing was wrong with what came on it. The sender connects anew."""
 
-    def __init__(self, gateway: Gateway, envelope_bytes_max: int, take: Callable[[Gateway, Sequence[bytes]], None]) -> None:
+
+class _Inbound:
+    """One accepted stream: what comes over gRPC and, once the sender has said that it goes direct, over the direct connection. Both end together."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        envelope_bytes_max: int,
+        take: Callable[[Gateway, Sequence[bytes]], None],
+        tell_malformed: Callable[[MalformedMessage], None],
+    ) -> None:
         self._gateway = gateway
         self._envelope_bytes_max = envelope_bytes_max
         self._take = take
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._direct: DirectReceiver | None = None
+        self._tell_malformed = tell_malformed
+        self._ended = asyncio.Event()
+        self._error: Exception | None = None
+        """Why it ended, if not in order."""
+        self._claimed: socket.socket | None = None
+        """The sender has connected, and may say that it goes direct."""
+        self._receiver: DirectReceiver | None = None
 
     async def run(self, context: Any) -> None:
-        """Until either way ends, or `end` is called. Raises `MalformedMessage`."""
-        reading = asyncio.get_running_loop().create_task(self._read(context))
+        """Until either way ends, or `end` is called. Raises `MalformedMessage`, or `_DirectBroke`."""
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(self._read(context))
+        ended = loop.create_task(self._ended.wait())
         try:
-            await asyncio.wait((reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.end()
             reading.cancel()
-            if self._direct is not None:
-                self._direct.close()
-        if reading.done() and not reading.cancelled():
-            reading.result()
-        self._ended.result()
+            ended.cancel()
+        if self._error is not None:
+            raise self._error
 
     def end(self) -> None:
         """Take nothing more; `run` returns."""
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self._ended.set()
+
+    def close(self) -> None:
+        """`end`, and let go of the connection."""
+        self.end()
+        if self._receiver is not None:
+            self._receiver.close()
+        if self._claimed is not None:
+            self._claimed.close()
 
     def go_direct(self, connection: socket.socket) -> None:
-        """`DirectListener`'s `Claimed`."""
-        if self._ended.done():
+        """`DirectListener`'s `Claimed`. One more takes the place of one that the sender has given up in between."""
+        if self._ended.is_set() or self._receiver is not None:
             connection.close()
-        else:
-            self._direct = DirectReceiver(connection, self._envelope_bytes_max, self._took, self._direct_ended)
+            return
+        if self._claimed is not None:
+            self._claimed.close()
+        self._claimed = connection
 
     async def _read(self, context: Any) -> None:
-        while True:
-            data = await context.read()
-            if data is EOF or self._ended.done():
-                return
-            self._take(self._gateway, (data,))
-            # The owner first: to begin the next read takes as long as a turn of a single entry.
-            await asyncio.sleep(0)
+        """What comes over gRPC. Ends, and never raises but for cancellation."""
+        try:
+            while True:
+                data = await context.read()
+                if data is EOF or self._ended.is_set():
+                    return
+                if self._receiver is not None:
+                    raise MalformedMessage("an envelope over gRPC behind the word that the stream goes direct")  # noqa: TRY301 - judged below with all others
+                if data == GOES_DIRECT:
+                    self._begin_direct()
+                    continue
+                self._take(self._gateway, (data,))
+                # The owner first: to begin the next read takes as long as a turn of a single entry.
+                await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 - `run` raises it, in the task of the stream
+            self._failed(error)
+
+    def _begin_direct(self) -> None:
+        connection, self._claimed = self._claimed, None
+        if connection is None:
+            raise MalformedMessage("the stream goes direct without a connection")
+        self._receiver = DirectReceiver(connection, self._envelope_bytes_max, self._took, self._direct_ended)
 
     def _took(self, envelopes: Sequence[bytes]) -> None:
-        if not self._ended.done():
+        if not self._ended.is_set():
             self._take(self._gateway, envelopes)
 
-    def _direct_ended(self, error: MalformedMessage | None) -> None:
-        if self._ended.done():
+    def _direct_ended(self, error: Exception | None) -> None:
+        self._failed(error if error is not None else _DirectBroke())
+
+    def _failed(self, error: Exception) -> None:
+        if self._ended.is_set():
             return
-        if error is None:
-            self._ended.set_result(None)
-        else:
-            self._ended.set_exception(error)
+        self._error = error
+        if isinstance(error, MalformedMessage):
+            self._tell_malformed(error)
+        self._ended.set()
+
+
+def _hello_in(data: bytes) -> pb.Hello:
+    envelope = parse_envelope(data)
+    if not envelope.HasField("hello") or envelope.messages:
+        raise MalformedMessage("the first envelope of a stream has a hello and nothing else")
+    return envelope.hello

@@ -8,14 +8,13 @@ Every connection is a new channel of its own, so that the name is resolved anew 
 the pause grows up to `BACKOFF_SECONDS_MAX`, short enough that a peer that comes back is found within an election timeout; a peer that connects to us
 is tried at once.
 
-Where the peer offers it, what is written goes over plain TCP instead of the gRPC stream (`replog.transport.direct` says why and how).
+Where the peer offers it, what is written soon goes over plain TCP instead of the gRPC stream (`replog.transport.direct` says why and how).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,7 +27,8 @@ from replog.rpc import raft_pb2 as pb
 from replog.rpc.channel import EOF, open_channel
 from replog.rpc.methods import DELIVER
 from replog.transport.counters import Counters
-from replog.transport.direct import DirectSender, connect
+from replog.transport.direct import DIRECT_BROKE, GOES_DIRECT, DirectSender
+from replog.transport.direct_attempts import DirectAttempts
 from replog.transport.grpc_stream import GrpcSender, StreamEnded, status_of, stream_errors
 from replog.transport.identity import Identity, describe
 from replog.transport.limits import (
@@ -45,15 +45,11 @@ logger = logging.getLogger("replog.transport")
 
 CONNECT_SECONDS_MAX: Final = 3.0
 """Resolve, connect and handshake together."""
-DIRECT_SECONDS_MAX: Final = 1.0
-"""Of those, for the direct stream: a firewall that swallows it must not cost an election timeout."""
-DIRECT_AGAIN_SECONDS: Final = 60.0
-"""After a direct stream that did not come about, the gRPC streams of so long do without."""
 BACKOFF_SECONDS_MIN: Final = 0.02
 BACKOFF_SECONDS_MAX: Final = 1.0
 _LIVED_SECONDS: Final = 1.0
 """A stream that held this long was a good one: the pauses start anew behind it."""
-
+_PORT_MAX: Final = 65535
 _REASON_SECONDS_MAX: Final = 0.2
 """How long the end of a direct stream waits for gRPC's word on it."""
 
@@ -89,10 +85,14 @@ class Peer:
         """Of the open stream, from the end of its handshake on."""
         self._writing = False
         """Whether a write is under way."""
+        self._attempts = DirectAttempts(f"{identity.node_id} to {node}")
+        self._direct: DirectSender | None = None
+        """The connection that takes over from gRPC, once gRPC has been told."""
+        self._direct_told = False
+        self._direct_since = 0.0
+        """Time of the loop at which it took over."""
         self._direct_reason = ""
-        """Why the direct stream ended last."""
-        self._no_direct_until = 0.0
-        """Time of the loop up to which no direct stream is tried."""
+        """Why it ended."""
         self._ended: asyncio.Future[None] | None = None
         """What the task waits for while the stream is open: its end, or the error of a write."""
         self._nudge = asyncio.Event()
@@ -159,20 +159,17 @@ class Peer:
             call: Any = channel.stream_stream(DELIVER)()
             try:
                 accepted = await self._handshake(call)
-                direct = await self._direct(accepted)
-                try:
-                    await self._write_all(call, direct)
-                finally:
-                    if direct is not None:
-                        direct.close()
+                await self._write_all(call, accepted)
             finally:
                 self._end_stream()
                 call.cancel()
         except (StreamEnded, PeerError) as error:
             self._told(str(error))
             if loop.time() - opened_at < _LIVED_SECONDS:
-                self._no_direct_until = 0.0  # that one did not come about because all of the peer was gone
                 raise
+        except Exception as error:
+            logger.exception("%s: a mistake of ours on the way to %s", self._identity.node_id, self._where)
+            raise StreamEnded(f"{self._where}: {error}") from error  # tried again: it must not cost the peer for good
         finally:
             await channel.close()
 
@@ -199,49 +196,49 @@ class Peer:
         self._identity.judge_accepted(accepted, self.node)
         return accepted
 
-    async def _direct(self, accepted: pb.Accepted) -> socket.socket | None:
-        """The connection for a direct stream; None where the peer offers none or cannot be reached on it."""
-        loop = asyncio.get_running_loop()
-        port = accepted.direct_port
-        if not port or loop.time() < self._no_direct_until:
-            return None
-        host = self.address.rpartition(":")[0].strip("[]")
-        try:
-            async with asyncio.timeout(DIRECT_SECONDS_MAX):
-                return await connect(host, port, accepted.direct_token)
-        except (OSError, TimeoutError, OverflowError) as error:
-            self._no_direct_until = loop.time() + DIRECT_AGAIN_SECONDS
-            reason = str(error) or f"no answer within {DIRECT_SECONDS_MAX} s"
-            logger.info("%s: no direct stream to %s at %s:%d, gRPC will do: %s", self._identity.node_id, self.node, host, port, reason)
-            return None
-
-    async def _write_all(self, call: Any, direct: socket.socket | None) -> None:
+    async def _write_all(self, call: Any, accepted: pb.Accepted) -> None:
         """Let `flush` write to the stream until it ends; raises `StreamEnded`."""
-        ended = self._ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ended = self._ended = loop.create_future()
         call.add_done_callback(lambda _: _set_done(ended))
-        self._counters.connects += 1
-        sender: GrpcSender | DirectSender
-        if direct is None:
-            sender = GrpcSender(call, self._written, self._failed)
-        else:
-            sender = DirectSender(direct, self._written, self._direct_ended)
-            self._counters.direct_connects += 1
-        self._sender, self._writing = sender, False
+        over_grpc = GrpcSender(call, self._written, self._failed)
+        self._sender, self._writing, self._direct_told = over_grpc, False, False
         self.connected = True
-        self._told("", "" if direct is None else ", directly")
+        self._counters.connects += 1
+        self._told("")
+        blamed = False
+        upgrade = loop.create_task(self._go_direct(accepted)) if 0 < accepted.direct_port <= _PORT_MAX else None
         try:
             self._write_on()
             with stream_errors(self._where):
                 await ended
-            raise StreamEnded(f"the stream to {self._where} broke: {await self._why(call)}")
+            self._end_stream()
+            reason = await self._why(call)
+            blamed = DIRECT_BROKE in reason
+            raise StreamEnded(f"the stream to {self._where} broke: {reason}")
         finally:
+            if upgrade is not None:
+                upgrade.cancel()
+            self._end_direct(blamed=blamed)
             self._sender = self._ended = None
-            sender.close()
+            over_grpc.close()
+
+    async def _go_direct(self, accepted: pb.Accepted) -> None:
+        """Connect directly, and have the stream go on that way."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        connection = await self._attempts.connect(host, accepted.direct_port, accepted.direct_token)
+        self._direct = DirectSender(connection, self._written, self._direct_ended)
+        self._write_on()
 
     def _write_on(self) -> None:
         """Begin to write what is queued, if there is anything and a stream."""
         outbox, counters = self._outbox, self._counters
-        while outbox and not self._writing and self._sender is not None:
+        while self._sender is not None and not self._writing:
+            if self._direct is not None and self._sender is not self._direct:
+                self._change_over(self._sender, self._direct)
+                continue
+            if not outbox:
+                return
             messages = outbox.take(ENVELOPE_BYTES_TARGET)
             pieces = self._encoder.encode(messages)
             counters.envelopes_sent += 1
@@ -249,16 +246,40 @@ class Peer:
             counters.bytes_sent += sum(map(len, pieces))
             self._writing = not self._sender.write(pieces)
 
+    def _change_over(self, over_grpc: GrpcSender | DirectSender, direct: DirectSender) -> None:
+        """gRPC has the last word; when it has that, the rest goes directly."""
+        if not self._direct_told:
+            self._direct_told = True
+            self._writing = not over_grpc.write((GOES_DIRECT,))
+            return
+        self._sender = direct
+        self._direct_since = asyncio.get_running_loop().time()
+        self._counters.direct_connects += 1
+        logger.info("%s: directly connected to %s", self._identity.node_id, self._where)
+
     def _written(self) -> None:
         """An envelope that had to wait is on its way."""
         self._writing = False
         self._write_on()
 
     def _direct_ended(self, reason: str) -> None:
+        if not self._direct_told:
+            self._direct = None
+            self._attempts.failed(reason)
+            return
         self._direct_reason = reason
         self._sender = None
         if self._ended is not None:
             _set_done(self._ended)
+
+    def _end_direct(self, *, blamed: bool) -> None:
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close()
+            if self._direct_told:
+                held = asyncio.get_running_loop().time() - self._direct_since if self._direct_since else 0.0
+                self._attempts.ended(held, blamed=blamed)
+        self._direct_since = 0.0
 
     async def _why(self, call: Any) -> str:
         """What gRPC says of the end, and only if it says nothing what the socket said: a peer that ends the stream has the reason there."""
@@ -266,7 +287,7 @@ class Peer:
             async with asyncio.timeout(_REASON_SECONDS_MAX):
                 return await status_of(call)
         except TimeoutError:
-            return self._direct_reason
+            return f"{DIRECT_BROKE}: {self._direct_reason}"
 
     def _failed(self, error: BaseException) -> None:
         """The stream cannot be written to any more: let the task know."""
@@ -299,13 +320,13 @@ class Peer:
     def _where(self) -> str:
         return f"{self.node} at {self.address}"
 
-    def _told(self, error: str, how: str = "") -> None:
+    def _told(self, error: str) -> None:
         """Tell people of a change, not of every attempt; a refusal for another reason is one."""
         if error:
             is_news = not self.last_error or ("refused" in error and error != self.last_error)
             logger.log(logging.WARNING if is_news else logging.DEBUG, "%s: %s", self._identity.node_id, error)
         else:
-            logger.info("%s: connected to %s%s", self._identity.node_id, self._where, how)
+            logger.info("%s: connected to %s", self._identity.node_id, self._where)
         self.last_error = error
 
 

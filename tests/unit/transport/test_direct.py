@@ -34,7 +34,7 @@ class Pair:
         self.reads = 0
         self.written = 0
         self.sender_ends: list[str] = []
-        self.receiver_ends: list[MalformedMessage | None] = []
+        self.receiver_ends: list[Exception | None] = []
         for end in (sending, receiving):
             end.setblocking(False)
         self.sender = DirectSender(sending, self._on_written, self.sender_ends.append)
@@ -69,7 +69,7 @@ async def until(condition: object, seconds: float = 10.0) -> None:
 
 async def test_what_is_written_arrives_in_order(ends: tuple[socket.socket, socket.socket]) -> None:
     pair = Pair(*ends)
-    envelopes = [b"one", b"", b"three" * 1000]
+    envelopes = [b"one", b"2", b"three" * 1000]
 
     assert all(pair.sender.write([envelope]) for envelope in envelopes)
     await until(lambda: len(pair.received) == 3)
@@ -81,7 +81,7 @@ async def test_what_is_written_arrives_in_order(ends: tuple[socket.socket, socke
 
 
 @given(
-    sizes=st.lists(st.integers(0, 300), max_size=12),
+    sizes=st.lists(st.integers(1, 300), max_size=12),
     cuts=st.lists(st.integers(1, 40), min_size=1, max_size=20),
     buffer_bytes=st.integers(8, 64),
 )
@@ -200,20 +200,69 @@ async def test_a_length_over_the_limit_ends_the_connection_and_is_never_allocate
     pair.sender.close()
     one, other = socket.socketpair()
     other.setblocking(False)
-    told: list[MalformedMessage | None] = []
+    told: list[Exception | None] = []
     receiver = DirectReceiver(other, 1000, lambda _: None, told.append)
     one.send(struct.pack("<I", 2**32 - 1))
     await until(lambda: told)
     one.close()
     pair.close()
 
-    assert str(told[0]) == "envelope of 4294967295 bytes; allowed are 1000"
+    assert str(told[0]) == "envelope of 4294967295 bytes; allowed are 1 to 1000"
     assert len(receiver._buffer) <= 1 << 20
     assert other.fileno() == -1
 
 
+async def test_room_grows_with_what_has_come_and_not_with_what_a_length_says(ends: tuple[socket.socket, socket.socket]) -> None:
+    """And none is held once the connection is closed: a stranger's four bytes must not cost megabytes."""
+    ends[1].setblocking(False)
+    receiver = DirectReceiver(ends[1], 64 << 20, lambda _: None, lambda _: None)
+    ends[0].send(struct.pack("<I", 60 << 20) + bytes(1000))
+    receiver._on_readable()
+
+    assert len(receiver._buffer) == direct._BUFFER_BYTES
+    receiver.close()
+    assert len(receiver._buffer) == 0
+
+
+async def test_good_envelopes_in_front_of_a_bad_one_are_delivered(ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[1].setblocking(False)
+    received: list[bytes] = []
+    told: list[Exception | None] = []
+    receiver = DirectReceiver(ends[1], 100, received.extend, told.append)
+    ends[0].send(framed([b"one", b"two"]) + struct.pack("<I", 0))
+    receiver._on_readable()
+
+    assert received == [b"one", b"two"]
+    assert [str(error) for error in told] == ["envelope of 0 bytes; allowed are 1 to 100"]
+
+
+async def test_a_mistake_of_ours_while_delivering_ends_the_connection_and_is_told(ends: tuple[socket.socket, socket.socket]) -> None:
+    def mistaken(_: list[bytes]) -> None:
+        raise ValueError("ours")
+
+    ends[1].setblocking(False)
+    told: list[Exception | None] = []
+    receiver = DirectReceiver(ends[1], 100, mistaken, told.append)
+    ends[0].send(framed([b"x"]))
+    receiver._on_readable()
+
+    assert [repr(error) for error in told] == ["ValueError('ours')"]
+
+
+async def test_one_read_takes_no_more_than_its_share(ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_READ_BYTES_MAX", 50)
+    pair = Pair(*ends)
+    pair.sender.write([b"x" * 21])
+    pair.sender.write([b"y" * 21])
+    pair.sender.write([b"z" * 21])
+    await until(lambda: len(pair.received) == 3)
+    pair.close()
+
+    assert pair.reads == 2
+
+
 async def test_what_the_gateway_refuses_ends_the_connection(ends: tuple[socket.socket, socket.socket]) -> None:
-    told: list[MalformedMessage | None] = []
+    told: list[Exception | None] = []
 
     def refuse(_: list[bytes]) -> None:
         raise MalformedMessage("no")
