@@ -48,7 +48,7 @@ class Applier:
 
     @property
     def unapplied_entries(self) -> int:
-        return sum(last - first + 1 for first, last in self._backlog)
+        return sum(last - first + 1 for first, last in self._backlog) if self._backlog else 0
 
     def add(self, first: Index, last: Index) -> None:
         """The core has committed these."""

@@ -51,33 +51,31 @@ class Entries:
         same pieces, cut once; the transport knows them by that and encodes them once."""
         filled: list[Message] = []
         fetched: EntryRange | None = None
-        pieces: list[EntryFrames] = []
+        pieces: list[tuple[EntryFrames, EntryRange]] = []
         for message in messages:
             if isinstance(message, AppendEntries) and message.entries is not None:
                 if message.entries is not fetched:
                     fetched = message.entries
-                    pieces = list(self.fetch(fetched.first_index, fetched.last_index, self._append_bytes_max))
-                filled += self._attach_frames(message, pieces)
+                    frames_of_range = self.fetch(fetched.first_index, fetched.last_index, self._append_bytes_max)
+                    pieces = [(frames, _range_of(frames)) for frames in frames_of_range]
+                prev_index, prev_term = message.prev_index, message.prev_term
+                for frames, entries in pieces:
+                    filled.append(
+                        AppendEntries(
+                            source=message.source,
+                            target=message.target,
+                            term=message.term,
+                            prev_index=prev_index,
+                            prev_term=prev_term,
+                            committed_index=message.committed_index,
+                            entries=entries,
+                            frames=frames,
+                        )
+                    )
+                    prev_index, prev_term = entries.last_index, entries.terms[-1][1]
             else:
                 filled.append(message)
         return filled
-
-    def _attach_frames(self, message: AppendEntries, pieces: Sequence[EntryFrames]) -> Iterator[AppendEntries]:
-        prev_index, prev_term = message.prev_index, message.prev_term
-        for frames in pieces:
-            yield AppendEntries(
-                source=message.source,
-                target=message.target,
-                term=message.term,
-                prev_index=prev_index,
-                prev_term=prev_term,
-                committed_index=message.committed_index,
-                entries=EntryRange(
-                    first_index=frames.first_index, last_index=frames.last_index, terms=frames.terms, size_bytes=frames.size_bytes
-                ),
-                frames=frames,
-            )
-            prev_index, prev_term = frames.last_index, frames.terms[-1][1]
 
     def fetch(self, first: Index, last: Index, bytes_max: int) -> Iterator[EntryFrames]:
         """The entries `first` to `last` in pieces, from the tail, or what is older from the segments (at most `bytes_max` a piece)."""
@@ -95,3 +93,7 @@ class Entries:
     def evict(self, applied_index: Index) -> None:
         """Let go of what is applied and on disk, as far as the tail is over its limit."""
         self._tail.evict(min(applied_index, self._storage.last_index))
+
+
+def _range_of(frames: EntryFrames) -> EntryRange:
+    return EntryRange(first_index=frames.first_index, last_index=frames.last_index, terms=frames.terms, size_bytes=frames.size_bytes)

@@ -148,7 +148,7 @@ class OwnerLoop:
             self._persist_began = None
             self.stalls = False
         if write.frames:
-            self._turn_size.measured(sum(frames.size_bytes for frames in write.frames), self._persister.last_seconds)
+            self._turn_size.measured(sum([frames.size_bytes for frames in write.frames]), self._persister.last_seconds)
             self.inbox.turn_bytes_max = self._turn_size.bytes
 
     def staleness_seconds(self) -> float:

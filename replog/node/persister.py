@@ -50,7 +50,8 @@ class Persister:
             self.inline_persists += 1
             began = time.perf_counter()
             self._storage.persist(write)
-            self.measured(time.perf_counter() - began)
+            self.last_seconds = time.perf_counter() - began
+            self._loop.call_soon(self.measured, self.last_seconds)  # not now: somebody waits for what this write promises
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="replog-persist", daemon=True)

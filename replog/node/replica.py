@@ -40,6 +40,7 @@ from replog.node.waiting import Waiting
 from replog.raft.core import CoreConfig, RaftCore
 from replog.raft.events import Fenced, MembershipChanged, RemovedFromMembership
 from replog.raft.messages import (
+    EDGE_MESSAGES,
     AppendEntries,
     CoreMessage,
     EdgeMessage,
@@ -53,6 +54,8 @@ from replog.raft.ready import Ready
 from replog.statemachine import StateMachine
 from replog.storage.interface import FrameCodec, Storage, Write
 from replog.types import Index, Member, Membership, NodeId, SnapshotMeta
+
+_OF_A_LEADER = (AppendEntries, Heartbeat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +211,11 @@ class Replica:
             for node, bytes_max in inputs.windows.items():
                 core.limit_in_flight(node, bytes_max)
         for message in inputs.messages:
-            if isinstance(message, EdgeMessage):
+            if isinstance(message, EDGE_MESSAGES):
                 yield from self._on_edge_message(message)
             else:
                 self._give(message)
-                if message.source == core.leader and isinstance(message, Heartbeat | AppendEntries):
+                if type(message) in _OF_A_LEADER and message.source == core.leader:
                     self._leader_heard = True
         for peer in inputs.peers_lost:
             core.peer_lost(peer)

@@ -10,7 +10,7 @@ only hands it on in `Ready.entries` of the receiver.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from replog.types import Index, Membership, NodeId, SnapshotMeta, Term, made_often
 
@@ -252,4 +252,6 @@ CoreMessage = (
 """What `RaftCore.receive` takes."""
 EdgeMessage = SnapshotChunk | SnapshotChunkReply | SnapshotFetch | SnapshotFetchReply | StateDigest
 """What travels beside them and is handled by the replica's snapshot streams."""
+EDGE_MESSAGES: Final = (SnapshotChunk, SnapshotChunkReply, SnapshotFetch, SnapshotFetchReply, StateDigest)
+"""The same for `isinstance`, which takes three times as long to ask a union."""
 Message = CoreMessage | EdgeMessage

@@ -76,9 +76,8 @@ def send_append(state: State, peer: Progress, end: Index) -> bool:
         return False
     entries: EntryRange | None = None
     if first <= end:
-        config = state.config
-        bytes_max = min(config.append_bytes_max, peer.window_bytes // 2)  # half of it: one is on its way while the other is synced
-        entries = range_of(state, first, log.last_within(first, end, bytes_max, config.append_entries_max))
+        bytes_max = min(state.config.append_bytes_max, peer.window_bytes // 2)  # half of it: one is on its way while the other is synced
+        entries = range_of(state, first, end, bytes_max)
     state.before_sync.append(
         AppendEntries(
             source=state.node_id,
@@ -98,12 +97,15 @@ def send_append(state: State, peer: Progress, end: Index) -> bool:
     return True
 
 
-def range_of(state: State, first: Index, last: Index) -> EntryRange:
-    """What a message says of the entries `first` to `last`; followers in step share one value."""
-    cached = state.last_range
-    if cached is not None and cached.first_index == first and cached.last_index == last:
+def range_of(state: State, first: Index, end: Index, bytes_max: int) -> EntryRange:
+    """What a message says of the entries from `first` on, up to `end` or the limits; followers in step share one value."""
+    cached, entries_max = state.last_range, state.config.append_entries_max
+    if cached is not None and cached.first_index == first and cached.last_index == end and cached.size_bytes <= bytes_max:
         return cached
     log = state.log
+    last = log.last_within(first, end, bytes_max, entries_max)
+    if cached is not None and cached.first_index == first and cached.last_index == last:
+        return cached
     state.last_range = entries = EntryRange(
         first_index=first,
         last_index=last,

@@ -207,9 +207,11 @@ class DiskStorage:
         for frames in batches:
             if _MEMBERSHIP in frames.kinds:
                 self._note_epoch(frames)
-        if log.segment_count > self._segment_count:
-            self._vouch()
-        self._segment_count = log.segment_count
+        segment_count = log.segment_count
+        if segment_count != self._segment_count:
+            if segment_count > self._segment_count:
+                self._vouch()
+            self._segment_count = segment_count
 
     def _write_joined(self, batches: Sequence[EntryFrames]) -> None:
         """Small batches in one write; copying a large one would cost more than a write of its own."""

@@ -75,6 +75,9 @@ class SegmentSet:
     def active(self) -> Segment:
         return self._segments[-1]
 
+    def __len__(self) -> int:
+        return len(self._segments)
+
     def all(self) -> tuple[Segment, ...]:
         """A copy of the list, oldest first."""
         with self._lock:

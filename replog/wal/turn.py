@@ -97,7 +97,12 @@ class Turn:
             return
 
     def __enter__(self) -> None:
-        self.take()
+        try:
+            self.tokens.pop()
+        except IndexError:
+            self._wait()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.give()
+        self.tokens.append(None)
+        if self.waiters:
+            self.wake()

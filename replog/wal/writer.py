@@ -176,8 +176,8 @@ class LogWriter:
             if self._active.codec is not self.codec:
                 self._check()
                 self._roll()  # another encoding was chosen when the log was opened
-            if self._tip.end_offset >= self._tip.attention:
-                self._attend()
+            if not ends:
+                self._check()
             first = self._tip.next_sequence
             done = self._store(buffer, ends, 0)
             assert done == len(ends)
@@ -191,14 +191,16 @@ class LogWriter:
     def _store(self, buffer: Bytes, ends: Sequence[int], done: int) -> int:
         """Write framed entries, rolling over between them where the limit says so. Returns how many are written: all, or those before
         a segment with another codec."""
-        codec, count = self._active.codec, len(ends)
+        tip, codec, count = self._tip, self._active.codec, len(ends)
         base = 0
         while done < count:
-            if self._tip.end_offset >= self._tip.attention:
+            next_sequence, offset = tip.place()
+            if offset >= tip.attention:
                 self._attend()
                 if self._active.codec is not codec:
                     return done
-            offset, last = self._tip.end_offset, count - 1
+                next_sequence, offset = tip.place()
+            last = count - 1
             room = min(self._roll_at - offset, _WRITE_BYTES_MAX)
             if count - done > 1 and ends[last - 1] - base >= room:
                 last = bisect_left(ends, base + room, done)  # the first one to reach the limit is the last one in this write
@@ -206,15 +208,15 @@ class LogWriter:
             piece = buffer if whole else memoryview(buffer)[base : ends[last]]
             piece_ends = ends if whole else array("Q", [end - base for end in ends[done : last + 1]])
             try:
-                if self._tip.file.pwrite(piece, offset) != len(piece):
+                if tip.file.pwrite(piece, offset) != len(piece):
                     self._finish_write(piece, offset)
             except OSError as error:
                 raise self._fail(error, "append") from error
             index = self._active.index
             if offset + len(piece) > index.next_point:
-                index.add(self._tip.next_sequence - self._active.first_sequence, offset, piece_ends)
+                index.add(next_sequence - self._active.first_sequence, offset, piece_ends)
                 self._watch()
-            self._tip.move(self._tip.next_sequence + last + 1 - done, offset + len(piece))
+            tip.move(next_sequence + last + 1 - done, offset + len(piece))
             base, done = ends[last], last + 1
         return done
 
@@ -369,7 +371,7 @@ class LogWriter:
 
     @property
     def segment_count(self) -> int:
-        return len(self._set.all())
+        return len(self._set)
 
     @property
     def failure(self) -> ReplogError | None:
