@@ -170,11 +170,11 @@ class KeyValueStore(StateMachine):
 
     def query_batch(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
         """As `query` one after another, with a get decoded in place: this loop is the hot path of reads."""
-        find = self._map.reader()
+        find, longest = self._map.reader(), KEY_BYTES_MAX + 1
         answers: list[bytes | Exception] = []
         append = answers.append
         for request in requests:
-            if 1 < len(request) <= KEY_BYTES_MAX + 1 and request[0] == GET:
+            if 1 < len(request) <= longest and request[0] == GET:
                 found = find(request[1:])
                 append(found[0].to_bytes(8, "little") + found[1] if found else _ABSENT)
                 continue

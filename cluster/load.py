@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 Operation = Callable[[Any], Awaitable[object]]
@@ -41,7 +42,8 @@ async def closed_loop(
     argument = arguments.__next__
     start = clock() + warmup_seconds
     deadline = start + seconds
-    latencies: list[list[float]] = []
+    ends: list[list[float]] = []
+    """For each worker: when its first operation began, and when each of them ended, which is when the next one began."""
     before = 0
 
     async def worker() -> None:
@@ -49,14 +51,15 @@ async def closed_loop(
         while clock() < start:
             await operation(argument())
             before += 1
-        mine: list[float] = []
-        latencies.append(mine)
-        began = clock()
-        while began < deadline:
+        mine = [clock()]
+        ends.append(mine)
+        note = mine.append
+        while True:
             await operation(argument())
-            ended = clock()
-            mine.append(ended - began)
-            began = ended
+            now = clock()
+            note(now)
+            if now >= deadline:
+                return
 
     workers = [asyncio.create_task(worker()) for _ in range(in_flight)]
     try:
@@ -65,7 +68,7 @@ async def closed_loop(
         for task in workers:
             task.cancel()
     elapsed = clock() - start
-    ordered = sorted(latency for mine in latencies for latency in mine)
+    ordered = sorted(ended - began for mine in ends for began, ended in pairwise(mine))
     assert ordered, "every worker does at least one operation"
     return LoadResult(
         operations=len(ordered),

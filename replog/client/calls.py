@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeVar
 
+from replog.client.futures import set_results
 from replog.client.retry import final_error
 from replog.config import MIB
 from replog.errors import CommandFailed, DeadlineExceeded, OutcomeUnknown, ReplogError, Unavailable
@@ -191,9 +192,9 @@ class BatchCall(Call):
             return
         if errors is None:
             half = max(self.told_at_once_min, (len(results) + 1) // 2)
-            _tell(self.futures[:half], results[:half])
+            set_results(self.futures[:half], results[:half])
             if half < len(results):
-                self._loop.call_soon(_tell, self.futures[half:], results[half:])  # behind those who were woken here
+                self._loop.call_soon(set_results, self.futures[half:], results[half:])  # behind those who were woken here
             return
         for position, future in enumerate(self.futures):
             if position in errors:
@@ -271,12 +272,6 @@ class BarrierCall(Call):
 
 def _left_ms(deadline: float) -> int:
     return max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
-
-
-def _tell(futures: Sequence[asyncio.Future[bytes]], results: Sequence[bytes]) -> None:
-    for future, result in zip(futures, results, strict=True):
-        if not future.done():
-            future.set_result(result)
 
 
 def _set_result(future: asyncio.Future[_T], result: _T) -> None:

@@ -29,6 +29,7 @@ _PAUSE_SECONDS_MIN: Final = 0.01
 
 _BatchKey = tuple[float | None, bool]
 _QueryKey = tuple[float | None, Consistency, float | None]
+_PLAIN: _QueryKey = (None, "linearizable", None)
 
 
 class ReplogClient:
@@ -60,6 +61,8 @@ class ReplogClient:
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._open_proposals: dict[_BatchKey, ProposeCall] = {}
         self._open_queries: dict[_QueryKey, QueryCall] = {}
+        self._plain_query: QueryCall | None = None
+        """The one of `_PLAIN`, to be found without making and hashing a key."""
         self._calls: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -101,13 +104,19 @@ class ReplogClient:
         return results
 
     async def query(
-        self, request: bytes, *, consistency: Consistency = "linearizable", max_age: float | None = None, timeout: float | None = None
+        self, request: bytes, consistency: Consistency = "linearizable", max_age: float | None = None, timeout: float | None = None
     ) -> bytes:
         """Ask the state machine. `consistency`: "linearizable" (sees every write acknowledged before), "lease" (the same, on a bound of the clocks' drift), "stale"
         (any earlier state, at most `max_age` seconds old when given). Raises `QueryFailed` when the state machine refuses it."""
+        if timeout is None and max_age is None and consistency == "linearizable":
+            call = self._plain_query
+            if call is not None and call.open:
+                return await call.add(request)
         key = (timeout, consistency, max_age)
         call = self._open_queries.get(key)
         if call is not None and call.open:
+            if key == _PLAIN:
+                self._plain_query = call
             return await call.add(request)
         check_choice("consistency", consistency, CONSISTENCIES)
         call = QueryCall(timeout=self.timeout if timeout is None else timeout, idempotent=True, on_failure=self._on_failure)

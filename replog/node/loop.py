@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from replog.client.futures import set_results
 from replog.errors import CommandFailed, NodeStopped, NotLeader, ReplogError, Unavailable
 from replog.node.effects import (
     Answer,
@@ -34,7 +35,7 @@ from replog.node.replica import Replica
 from replog.node.send_window import SendWindows
 from replog.node.ticker import Ticker
 from replog.node.turn_size import TurnSize
-from replog.raft.messages import Message
+from replog.raft.messages import HeartbeatReply, Message
 from replog.statemachine import CommandError
 from replog.storage.interface import Write
 from replog.transport.interface import Transport
@@ -82,10 +83,11 @@ class OwnerLoop:
     # -- filling the inbox -----------------------------------------------------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
-        """Transport's `Receive`."""
+        """Transport's `Receive`. Answers to heartbeats that no read waits for are taken in with the next turn, at the latest that of the next tick."""
         self.windows.received(messages, self.ticker.seconds)
         self.inbox.inputs.messages += messages
-        self.inbox.wake()
+        if self.replica.core.awaits_round or any(type(message) is not HeartbeatReply for message in messages):
+            self.inbox.wake()
 
     def peer_lost(self, peer: NodeId) -> None:
         self.windows.lost(peer)
@@ -263,6 +265,9 @@ class OwnerLoop:
 
 def resolve(tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
     """Give each waiting future its result; a command that raised becomes `CommandFailed`."""
+    if CommandError not in set(map(type, results)):
+        set_results(tickets, results)
+        return
     for future, result in zip(tickets, results, strict=True):
         if not future.done():
             if type(result) is CommandError:

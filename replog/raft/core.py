@@ -359,6 +359,11 @@ class RaftCore:
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def awaits_round(self) -> bool:
+        """Whether a read waits for the answers to a round of heartbeats."""
+        return bool(self._s.reads.rounds)
+
     def has_ready(self) -> bool:
         """Whether `ready()` would have anything in it."""
         self._flush()

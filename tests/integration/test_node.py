@@ -20,6 +20,7 @@ from replog.errors import (
 )
 from replog.node.node import Node
 from replog.node.send_window import WINDOW_BYTES_FIRST
+from replog.raft.messages import HeartbeatReply
 from replog.statemachine import CommandError
 from replog.storage.interface import Storage, Write
 from tests.integration.cluster_of_nodes import NodeCluster, nodes, until
@@ -304,3 +305,22 @@ async def test_the_measured_ways_to_the_followers_are_shown() -> None:
             assert f'replog_peer_acknowledgement_seconds{{peer="{follower.config.node_id}"}}' in metrics
             assert f'replog_peer_window_bytes{{peer="{follower.config.node_id}"}}' in metrics
             assert not follower.status().acknowledgement_seconds
+
+
+async def test_answers_to_heartbeats_that_no_read_waits_for_are_taken_in_with_the_next_turn() -> None:
+    """They wake nobody: a quiet leader's turns are its ticks."""
+    async with nodes() as cluster:
+        leader = await cluster.leader()
+        await leader.propose(b"x", timeout=5)
+        owner = leader._loop
+        assert owner is not None
+        await until(lambda: owner.inbox._waiter is not None)
+        waiter = owner.inbox._waiter
+        answer = HeartbeatReply(source=cluster.followers()[0].config.node_id, target=leader.config.node_id, term=1, round=0)
+
+        owner.receive([answer])
+
+        assert owner.inbox._waiter is waiter
+        assert answer in owner.inbox.inputs.messages
+        await until(lambda: answer not in owner.inbox.inputs.messages)
+        assert await leader.read_barrier(timeout=5) > 0
