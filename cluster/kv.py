@@ -14,6 +14,8 @@ the state is: the sum of the marks of all items. A mark is the CRC-32 of the put
 key, value and revision; it is kept with the value, so a put need not look at what it replaces. A sum does not depend on the order in the dict. (CRCs are linear: two
 puts that changed places leave the sum as it was once in some ten thousand cases. Heavier arithmetic costs more than all the rest: 0.1 us a put.)
 
+Of a key is kept what answers a get: its revision and value, in one piece (`cluster.commands`). A put makes it with one more copy of the value, and a get makes nothing.
+
 So the digest shows what was applied wrongly, not yet memory that went bad afterwards: that shows when a snapshot is written, which compares each item with its mark.
 Such a snapshot is given up, and the digest is off from then on.
 """
@@ -63,7 +65,10 @@ _READ_BYTES: Final = 1024 * 1024
 _DIGEST_MODULUS: Final = 2**64
 _MASK: Final = 2**32 - 1
 _ABSENT: Final = encode_revision(0)
-_NOTHING: Final = (0, b"", 0)
+_NOTHING: Final = (_ABSENT, 0)
+_REVISION_BYTES: Final = len(_ABSENT)
+_COPY_BYTES_MAX: Final = 4096
+"""A value up to this is cut out of its payload before it is joined to the revision: cheaper than the detour by which a larger one is copied only once."""
 
 
 class KeyValueStore(StateMachine):
@@ -99,18 +104,21 @@ class KeyValueStore(StateMachine):
         removed: list[int] = []
         add, take = added.append, removed.append
         for index, payload in enumerate(payloads, first_index):
-            if len(payload) > HEAD_BYTES and payload[0] == PUT:
+            size = len(payload)
+            if size > HEAD_BYTES and payload[0] == PUT:
                 key_bytes = payload[1] | payload[2] << 8
                 key_end = HEAD_BYTES + key_bytes
-                if 0 < key_bytes <= KEY_BYTES_MAX and key_end <= len(payload):
+                if 0 < key_bytes <= KEY_BYTES_MAX and key_end <= size:
                     key = payload[HEAD_BYTES:key_end]
                     mark = checksum(payload, index & mask)
                     add(mark)
                     found = find(key)
                     if found is not None:
-                        take(found[2])
-                    writable[key] = (index, payload[key_end:], mark)
-                    append(index.to_bytes(8, "little"))
+                        take(found[1])
+                    revision = index.to_bytes(8, "little")
+                    value = payload[key_end:] if size <= _COPY_BYTES_MAX else memoryview(payload)[key_end:]
+                    writable[key] = (revision + value, mark)
+                    append(revision)
                     continue
             try:
                 append(self._apply(index, payload))
@@ -126,23 +134,22 @@ class KeyValueStore(StateMachine):
                 self._put(index, key, value)
                 return encode_revision(index)
             case Delete(key):
-                removed = self._map.remove(key)
-                revision, _, mark = removed or _NOTHING
+                answer, mark = self._map.remove(key) or _NOTHING
                 self._sum -= mark
-                return encode_revision(revision)
+                return answer[:_REVISION_BYTES]
             case CompareAndSet() as command:
                 return self._compare_and_set(index, command)
 
     def _compare_and_set(self, index: Index, command: CompareAndSet) -> bytes:
         found = self._map.get(command.key)
-        revision = found[0] if found else 0
+        revision = _revision_in(found[0]) if found else 0
         match command.expectation:
             case Expectation.ABSENT:
                 holds = found is None
             case Expectation.REVISION:
                 holds = found is not None and revision == command.revision
             case Expectation.VALUE:
-                holds = found is not None and found[1] == command.expected
+                holds = found is not None and found[0][_REVISION_BYTES:] == command.expected
         if holds:
             self._put(index, command.key, command.value)
             return encode_cas_result(swapped=True, revision=index)
@@ -150,8 +157,8 @@ class KeyValueStore(StateMachine):
 
     def _put(self, index: Index, key: bytes, value: bytes) -> None:
         mark = _mark(index, key, value)
-        self._sum += mark - (self._map.get(key) or _NOTHING)[2]
-        self._map.writable[key] = (index, value, mark)
+        self._sum += mark - (self._map.get(key) or _NOTHING)[1]
+        self._map.writable[key] = (encode_found(index, value), mark)
 
     def state_digest(self) -> bytes:
         """Eight bytes; what they are made of is told above."""
@@ -164,7 +171,7 @@ class KeyValueStore(StateMachine):
         match decode_query(request):
             case Get(key):
                 found = self._map.get(key)
-                return encode_found(found[0], found[1]) if found else _ABSENT
+                return found[0] if found else _ABSENT
             case Scan() as scan:
                 return encode_page(self._scan(scan))
 
@@ -176,7 +183,7 @@ class KeyValueStore(StateMachine):
         for request in requests:
             if 1 < len(request) <= longest and request[0] == GET:
                 found = find(request[1:])
-                append(found[0].to_bytes(8, "little") + found[1] if found else _ABSENT)
+                append(found[0] if found else _ABSENT)
                 continue
             try:
                 append(self.query(request))
@@ -187,11 +194,11 @@ class KeyValueStore(StateMachine):
     def _scan(self, scan: Scan) -> Page:
         items: list[Item] = []
         room_bytes = scan.bytes_max
-        for key, (revision, value, _) in self._map.scan(scan.prefix, scan.after):
-            room_bytes -= ITEM_HEAD_BYTES + len(key) + len(value)
+        for key, (answer, _) in self._map.scan(scan.prefix, scan.after):
+            room_bytes -= ITEM_HEAD_BYTES + len(key) + len(answer) - _REVISION_BYTES
             if items and (room_bytes < 0 or len(items) == scan.limit):
                 return Page(self.applied_index, True, items)
-            items.append(Item(key, revision, value))
+            items.append(Item(key, _revision_in(answer), answer[_REVISION_BYTES:]))
         return Page(self.applied_index, False, items)
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
@@ -213,7 +220,7 @@ class KeyValueStore(StateMachine):
         for item in _read_items(source, count):
             mark = _mark(item.revision, item.key, item.value)
             total += mark
-            writable[item.key] = (item.revision, item.value, mark)
+            writable[item.key] = (encode_found(item.revision, item.value), mark)
         if len(restored) != count:
             raise SnapshotDamaged(f"key-value snapshot of {count} items has only {len(restored)} different keys")
         self._map = restored
@@ -245,7 +252,8 @@ class StoreSnapshot:
             sink.write(_HEADER.pack(_MAGIC, 0, self._applied_index, len(base)))
             pieces: list[bytes] = []
             size_bytes = 0
-            for key, (revision, value, mark) in base.items():
+            for key, (answer, mark) in base.items():
+                revision, value = _revision_in(answer), answer[_REVISION_BYTES:]
                 expected = _mark(revision, key, value)
                 if mark != expected:
                     self._damage.found = expected - mark
@@ -262,6 +270,10 @@ class StoreSnapshot:
             sink.write(b"".join(pieces))
         finally:
             self._view.release()
+
+
+def _revision_in(answer: bytes) -> int:
+    return int.from_bytes(answer[:_REVISION_BYTES], "little")
 
 
 def _mark(revision: int, key: bytes, value: bytes) -> int:

@@ -23,8 +23,8 @@ from itertools import islice
 from typing import Final
 from weakref import ref
 
-Versioned = tuple[int, bytes, int]
-"""(revision, value, mark): the mark is a number that the owner wants back with the value; the map only keeps it."""
+Versioned = tuple[bytes, int]
+"""(value with its revision, mark): both are the owner's; the map only keeps them."""
 
 FOLD_KEYS_MIN: Final = 1024
 """Overlay keys folded into the base at each `fold`, at least: a fraction of a millisecond."""
@@ -45,7 +45,7 @@ class FrozenView:
 
 
 class VersionedMap:
-    """Keys to (revision, value, mark). One caller at a time, a `FrozenView` apart."""
+    """Keys to (value with its revision, mark). One caller at a time, a `FrozenView` apart."""
 
     __slots__ = ("_base", "_keys", "_overlay", "_removed_since_sort", "_view", "writable")
 
@@ -57,7 +57,7 @@ class VersionedMap:
         """Sorted, without repetition; every key of the base is here or among the last of the base; may hold removed keys."""
         self._removed_since_sort = 0
         self.writable: dict[bytes, Versioned] = self._base
-        """Where a put goes: ``writable[key] = (revision, value, mark)``. Ask for it again after each `fold` and `freeze`."""
+        """Where a put goes: ``writable[key] = (value with its revision, mark)``. Ask for it again after each `fold` and `freeze`."""
 
     def __len__(self) -> int:
         if not self._overlay:

@@ -167,5 +167,5 @@ async def test_sound_nodes_find_nothing_over_restarts_and_snapshots() -> None:
 
 
 def _overwrite_in_memory(store: KeyValueStore, key: bytes, value: bytes) -> None:
-    revision, _, mark = store._map.writable[key]
-    store._map.writable[key] = (revision, value, mark)
+    answer, mark = store._map.writable[key]
+    store._map.writable[key] = (answer[:8] + value, mark)

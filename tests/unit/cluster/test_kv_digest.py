@@ -126,8 +126,8 @@ def test_the_digest_of_a_known_state_is_what_nodes_of_other_versions_say_of_it()
 def test_a_value_that_changed_in_memory_is_found_by_the_next_snapshot_which_is_given_up() -> None:
     store = filled()
     digest = store.state_digest()
-    revision, value, mark = store._map.writable[b"k77"]
-    store._map.writable[b"k77"] = (revision, value[:-1] + b"w", mark)
+    answer, mark = store._map.writable[b"k77"]
+    store._map.writable[b"k77"] = (answer[:-1] + b"w", mark)
     assert store.state_digest() == digest, "nothing has looked at it yet"
 
     with pytest.raises(SnapshotDamaged, match=r"the item of key b'k77' at revision 78 has changed in memory"):
@@ -138,8 +138,8 @@ def test_a_value_that_changed_in_memory_is_found_by_the_next_snapshot_which_is_g
 
 def test_a_restored_state_is_whole_again() -> None:
     good, store = filled(), filled()
-    revision, value, mark = store._map.writable[b"k77"]
-    store._map.writable[b"k77"] = (revision + 1, value, mark)
+    answer, mark = store._map.writable[b"k77"]
+    store._map.writable[b"k77"] = (bytes((answer[0] + 1,)) + answer[1:], mark)
     with pytest.raises(SnapshotDamaged):
         snapshot_body(store)
 
