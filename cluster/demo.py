@@ -168,6 +168,7 @@ class Demo:
         except (OperatorError, TimeoutError) as error:
             self._fail(str(error))
             return
+        await self._ask_for_divergences()
         states: dict[NodeId, dict[bytes, Item]] = {}
         for node_id in cluster.nodes:
             states[node_id] = await read_everything(cluster.client_of(node_id))
@@ -181,6 +182,14 @@ class Demo:
         lost = max(verdict.lost + verdict.changed for verdict in verdicts.values())
         self._note(lost=lost, differing_nodes=differing, read_back={node_id: verdict.items for node_id, verdict in verdicts.items()})
         await asyncio.to_thread(cluster.stop_all)
+
+    async def _ask_for_divergences(self) -> None:
+        """A node whose state went wrong heals itself, maybe before it is read; that it went wrong at all is a failure."""
+        statuses = await self._cluster.statuses(list(self._cluster.nodes))
+        found = {node_id: status["divergences"] for node_id, status in statuses.items() if status is not None and status["divergences"]}
+        if found:
+            times = ", ".join(f"{node_id} {count} times" for node_id, count in found.items())
+            self._fail(f"the nodes' states differed since they started: found by {times}")
 
     def _judge_node(self, node_id: NodeId, verdict: Verdict) -> None:
         if not verdict.holds:

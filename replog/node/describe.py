@@ -39,6 +39,7 @@ def describe(loop: OwnerLoop, peer_errors: Mapping[NodeId, str]) -> NodeStatus:
         fenced_by_epoch=replica.fence.epoch,
         founding=replica.founding.reason(),
         diverged_since=replica.healing.wrong_since,
+        divergences=replica.healing.divergences,
         incarnations_seen=replica.incarnations.all_seen(),
         peer_errors=peer_errors,
         failure=str(loop.failure) if loop.failure is not None else None,

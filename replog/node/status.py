@@ -45,6 +45,8 @@ class NodeStatus:
     """Why this node, whose directory is empty, does not elect anybody yet; empty on every other node."""
     diverged_since: Index | None = None
     """Index at which this node's state was found to differ from the majority's; None while it is right. It heals itself."""
+    divergences: int = 0
+    """How often since its start this node found that the states of some nodes differ, whoever was wrong, and whether it has healed meanwhile."""
     incarnations_seen: Mapping[NodeId, int] = field(default_factory=dict)
     """The data directory that each node showed last; another one than the membership records is that of a wiped or restored node."""
     peer_errors: Mapping[NodeId, str] = field(default_factory=dict)
