@@ -1,4 +1,5 @@
-"""Raft's messages between nodes: over gRPC (`grpc_transport`) or inside one process (`inproc`), checked where they come in (`convert`)."""
+"""Raft's messages between nodes: over gRPC (`grpc_transport`) and plain TCP beside it (`direct`), or inside one process
+(`inproc`); checked where they come in (`convert`)."""
 
 from replog.transport.grpc_transport import GrpcTransport
 from replog.transport.identity import Identity

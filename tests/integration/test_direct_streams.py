@@ -19,7 +19,7 @@ from replog.node.node import Node
 from replog.rpc import methods
 from replog.rpc import raft_pb2 as pb
 from replog.rpc.channel import open_channel
-from replog.transport import Identity, direct_attempts, direct_listener
+from replog.transport import Identity, direct, direct_attempts, direct_listener
 from replog.transport.direct import GOES_DIRECT, PREFACE, TOKEN_BYTES, TOKEN_SHOWN_BYTES, connect
 from replog.transport.direct_listener import DirectListener
 from replog.transport.encode import encode_envelope
@@ -194,6 +194,12 @@ async def test_a_peer_that_restarts_is_reached_directly_again_at_once() -> None:
             await until(lambda: not a.transport.connected)
 
         assert a.transport._peers["b"]._attempts.pause_seconds == 0.0
+
+
+async def test_an_address_that_swallows_everything_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "ADDRESS_SECONDS_MAX", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match=r"no answer within 0\.05 s"):
+        await connect("127.0.0.1", silent.getsockname()[1], bytes(TOKEN_BYTES))
 
 
 async def test_another_program_at_the_port_is_not_taken_for_the_peer() -> None:

@@ -14,6 +14,7 @@ from replog.errors import ConfigError, PortTaken
 from replog.node.server import NodeServer
 from replog.raft.messages import AppendEntries
 from replog.transport import WireLimits, inbound
+from replog.transport.peer import Peer
 from tests.integration.transport_nodes import CODEC, LIMITS, Endpoint, append, free_port, recording_peer, reply, running, until
 
 
@@ -194,6 +195,28 @@ async def test_a_full_outbox_drops_the_oldest_appends_and_reports_the_peer() -> 
     assert kept == [17, 18, 19, 20]
     assert b.received[0] == reply("a", "b", 0)
     assert a.lost == ["b"], "told once, not once a message"
+
+
+async def test_a_mistake_of_ours_is_told_and_does_not_cost_the_peer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task would end without a word, and the peer stay silent until a restart."""
+    handshake, mistakes = Peer._handshake, [ValueError("ours")]
+
+    async def mistaken(self: Peer, call: Any) -> Any:
+        if mistakes:
+            raise mistakes.pop()
+        return await handshake(self, call)
+
+    monkeypatch.setattr(Peer, "_handshake", mistaken)
+    a, b = Endpoint("a"), Endpoint("b")
+    async with running(a, b):
+        a.transport.set_peers({"b": b.address})
+        await until(lambda: a.transport.connected)
+        a.transport.send([reply("a", "b", 1)])
+        await until(lambda: b.received)
+
+    assert "a mistake of ours on the way to b" in caplog.text
 
 
 async def test_a_peer_that_is_no_longer_one_is_let_go() -> None:
